@@ -1,0 +1,36 @@
+// One source, two compilers: under nvcc these names are CUDA's own; under g++ they are the emulator's
+// (csrc/emu), which runs the same kernels on the CPU. Kernels see no other difference.
+//
+//   CUCONV_GLOBAL            a kernel
+//   CUCONV_DEVICE            a function of the device alone
+//   CUCONV_HOST_DEVICE       a function of both
+//   CUCONV_LAUNCH_BOUNDS(n)  most threads a block, where the compiler needs to know
+//   threadIdx, blockIdx, blockDim, gridDim, __syncthreads(), __syncwarp(), __shfl_*_sync(): as in CUDA
+//   dynamic_shared()         start of the block's dynamic shared memory, the only shared memory there is
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__CUDACC__)
+
+#define CUCONV_GLOBAL __global__
+#define CUCONV_DEVICE __device__ __forceinline__
+#define CUCONV_HOST_DEVICE __host__ __device__ __forceinline__
+#define CUCONV_LAUNCH_BOUNDS(threads) __launch_bounds__(threads)
+
+namespace cuconv {
+
+// 1024 bytes: the strictest alignment any instruction asks of shared memory.
+CUCONV_DEVICE std::byte* dynamic_shared() {
+  extern __shared__ __align__(1024) unsigned char cuconv_dynamic_shared[];
+  return reinterpret_cast<std::byte*>(cuconv_dynamic_shared);
+}
+
+}  // namespace cuconv
+
+#else
+
+#include "emu/device_api.h"
+
+#endif
