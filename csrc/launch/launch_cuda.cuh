@@ -10,14 +10,6 @@
 
 namespace cuconv {
 
-inline std::string describe(const LaunchShape& s) {
-  const auto triple = [](const Extent& e) {
-    return "(" + std::to_string(e.x) + ", " + std::to_string(e.y) + ", " + std::to_string(e.z) + ")";
-  };
-  return "grid " + triple(s.grid) + ", block " + triple(s.block) + ", " + std::to_string(s.shared_bytes) +
-         " bytes of shared memory";
-}
-
 inline void check_cuda(cudaError_t error, const std::string& what) {
   if (error == cudaSuccess) return;
   cudaGetLastError();  // the error is reported here: leave no stale one to the next caller
@@ -27,6 +19,7 @@ inline void check_cuda(cudaError_t error, const std::string& what) {
 template <typename... Params, typename... Args>
 void launch(const char* name, void (*kernel)(Params...), const LaunchShape& shape, Stream stream,
             Args&&... args) {
+  check_limits(name, shape);
   constexpr std::size_t kDefaultSharedLimit = 48 * 1024;  // above it a kernel must opt in
   if (shape.shared_bytes > kDefaultSharedLimit) {
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
