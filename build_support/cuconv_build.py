@@ -1,8 +1,8 @@
 """The build backend: scikit-build-core's, plus a CUDA compiler from PyPI when one is needed.
 
 With CUCONV_CUDA=ON and no nvcc on the machine, the compiler becomes a build requirement like any
-other, so `pip install .` needs no CUDA toolkit. With AUTO (the default) the CUDA module is built when
-an nvcc is found and left out otherwise; nothing large is downloaded unasked.
+other, so `pip install .` needs no CUDA toolkit. With AUTO (the default) the CUDA module is built
+when an nvcc is found and left out otherwise; nothing large is downloaded unasked.
 """
 
 import os

@@ -40,9 +40,7 @@ class Layout:
         """The names of the spatial axes."""
         return tuple(self.name.replace("N", "").replace("C", ""))
 
-    def split(
-        self, name: str, shape: tuple[int, ...]
-    ) -> tuple[int | None, int, tuple[int, ...]]:
+    def split(self, name: str, shape: tuple[int, ...]) -> tuple[int | None, int, tuple[int, ...]]:
         """A shape of the caller's as (batch or None, channels, spatial sizes)."""
         if len(shape) not in (self.rank + 1, self.rank + 2):
             raise ValueError(
@@ -55,9 +53,7 @@ class Layout:
             return batch, rest[-1], rest[:-1]
         return batch, rest[0], rest[1:]
 
-    def join(
-        self, batch: int | None, channels: int, spatial: Sequence[int]
-    ) -> tuple[int, ...]:
+    def join(self, batch: int | None, channels: int, spatial: Sequence[int]) -> tuple[int, ...]:
         head = () if batch is None else (batch,)
         if self.channels_last:
             return (*head, *spatial, channels)
@@ -72,7 +68,7 @@ class Layout:
         return array[(slice(None), slice(None)) + (None,) * (3 - self.rank)]
 
     def weight_view(self, array: Any, flip: bool) -> Any:
-        """The canonical (K, C, T, R, S) view of a filter, reversed along its spatial axes or not."""
+        """The canonical (K, C, T, R, S) view of a filter, its spatial axes reversed or not."""
         array = self.view(array)
         if flip:
             steps = (slice(None, None, -1),) * self.rank

@@ -1,7 +1,7 @@
 """Validation and output shapes: the only Python copy of both.
 
-`ConvProblem` and `PoolProblem` are canonical (see `cuconv._backends._protocol`): channels first, three
-spatial axes, padding as explicit (low, high) integers.
+`ConvProblem` and `PoolProblem` are canonical (see `cuconv._backends._protocol`): channels first,
+three spatial axes, padding as explicit (low, high) integers.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ Triple = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class ConvProblem:
-    """A cross-correlation: y[n,k,p] = sum over c, r of x[n, c, p*stride + r*dilation - pad_low] * w[k,c,r].
+    """y[n,k,p] = sum over c, r of x[n, c, p*stride + r*dilation - pad_low] * w[k,c,r].
 
-    `input`, `kernel`, `output` and the parameters are (D, H, W) triples; `rank` says how many of the
-    three axes the caller has (the last ones). Channel counts are totals over all groups.
+    `input`, `kernel`, `output` and the parameters are (D, H, W) triples; `rank` says how many of
+    the three axes the caller has (the last ones). Channel counts are totals over all groups.
     """
 
     rank: int

@@ -1,4 +1,5 @@
-// exp in the accumulator's own precision. On the GPU: at most 2 ulp in float, 1 ulp in double (CUDA's tables).
+// exp in the accumulator's own precision. On the GPU: at most 2 ulp in float, 1 ulp in double (CUDA's
+// tables).
 #pragma once
 
 #include <cmath>

@@ -2,8 +2,8 @@
 //
 //   y_i = exp(x_i - m) / sum over j of exp(x_j - m),      m = max over j of x_j
 //
-// Without m the exponentials would overflow. A NaN anywhere in a row, or an infinite maximum, makes the row NaN
-// (m - m is NaN then). y may be x: a thread reads and writes the same elements, and writes last.
+// Without m the exponentials would overflow. A NaN anywhere in a row, or an infinite maximum, makes the row
+// NaN (m - m is NaN then). y may be x: a thread reads and writes the same elements, and writes last.
 //
 // Floor: x read once, y written once. The row is read three times and exponentiated twice, from cache where
 // the rows in flight fit: nothing but the sums is stored, so rows may be of any length. Sums are taken in a
@@ -41,7 +41,8 @@ CUCONV_DEVICE Acc broadcast_first(Acc value, Acc* slot) {
 }
 
 template <typename T>
-CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kSoftmaxMaxThreads) softmax_kernel(SoftmaxProblem p, const T* x, T* y) {
+CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kSoftmaxMaxThreads)
+    softmax_kernel(SoftmaxProblem p, const T* x, T* y) {
   using Acc = accumulator_t<T>;
   auto* partial = reinterpret_cast<Acc*>(dynamic_shared());
 

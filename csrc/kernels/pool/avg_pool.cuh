@@ -3,8 +3,9 @@
 //   y[n,c,o]  = (sum over taps t of x[n, c, o*stride - pad_low + t]) / divisor(o)     (outside x: 0)
 //   gx[n,c,i] = sum over the windows o that hold i of gy[n,c,o] / divisor(o)
 //
-// The divisor counts taps as `divisor_of` says. The gradient gathers: the windows over a position are a box of
-// outputs, found by two divisions an axis, so there is nothing to scatter and the order of each sum is fixed.
+// The divisor counts taps as `divisor_of` says. The gradient gathers: the windows over a position are a box
+// of outputs, found by two divisions an axis, so there is nothing to scatter and the order of each sum is
+// fixed.
 //
 // Floor: the array read and the array written, once each. Both kernels read an element window/stride times,
 // mostly from cache.
@@ -64,7 +65,8 @@ CUCONV_DEVICE Windows windows_over(const PoolProblem& p, int axis, std::int64_t 
 }
 
 template <typename T>
-CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kPoolThreads) avg_pool_grad_kernel(PoolProblem p, const T* gy, T* gx) {
+CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kPoolThreads)
+    avg_pool_grad_kernel(PoolProblem p, const T* gy, T* gx) {
   using Acc = accumulator_t<T>;
   const std::int64_t count = p.n * p.c * p.in[0] * p.in[1] * p.in[2];
 

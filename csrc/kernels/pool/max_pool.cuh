@@ -1,10 +1,11 @@
 // Maximum pooling, one thread per output:
 //
-//   y[n,c,o] = max over taps t of x[n, c, o*stride - pad_low + t*dilation]     (positions outside x: -infinity)
+//   y[n,c,o] = max over taps t of x[n, c, o*stride - pad_low + t*dilation]     (positions outside x:
+//   -infinity)
 //
 // with, on demand, the flat position of the first maximum in the D*H*W plane. A NaN beats every number, and
-// the first NaN beats the others. A window that holds nothing but -infinity names its first position; one that
-// misses the input altogether (a dilated window can) the nearest position that there is.
+// the first NaN beats the others. A window that holds nothing but -infinity names its first position; one
+// that misses the input altogether (a dilated window can) the nearest position that there is.
 //
 // Floor: x read once, y (and 8 bytes an index) written once. Overlapping windows read x window/stride times,
 // mostly from cache; the window is walked over its clipped taps, so padding costs nothing.
@@ -39,8 +40,8 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kPoolThreads)
 
     const T* plane = x + out.n * p.x_stride[0] + out.c * p.x_stride[1];
     Acc best = kMinusInfinity;
-    std::int64_t best_index =
-        (nearest_position(p, 0, d) * p.in[1] + nearest_position(p, 1, h)) * p.in[2] + nearest_position(p, 2, w);
+    std::int64_t best_index = (nearest_position(p, 0, d) * p.in[1] + nearest_position(p, 1, h)) * p.in[2] +
+                              nearest_position(p, 2, w);
     for (std::int64_t t = d.first; t < d.last; ++t) {
       const std::int64_t at_d = d.start + t * p.dilation[0];
       for (std::int64_t r = h.first; r < h.last; ++r) {

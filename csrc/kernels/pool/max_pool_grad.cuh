@@ -3,19 +3,21 @@
 //   gx[n,c,j] = sum of gy[n,c,o] over all outputs o with indices[n,c,o] == j
 //
 // The windows are not known here, so gx cannot gather: it would have to look at every output. The outputs
-// scatter instead, without atomics. A block takes a plane (n, c) and walks its outputs in order, a chunk of one
-// output a thread at a time. Within a chunk, the first of the threads that share a position is its owner and
-// adds the contributions of all of them, in order; a barrier later comes the next chunk. So each element's sum
-// runs over the outputs in their order, whatever the chunk's size: the same bits as a loop over the outputs.
+// scatter instead, without atomics. A block takes a plane (n, c) and walks its outputs in order, a chunk of
+// one output a thread at a time. Within a chunk, the first of the threads that share a position is its owner
+// and adds the contributions of all of them, in order; a barrier later comes the next chunk. So each
+// element's sum runs over the outputs in their order, whatever the chunk's size: the same bits as a loop over
+// the outputs.
 //
 // Positions may repeat at will. Those outside the plane are left out: they are data, and must not make the
 // kernel write where it should not.
 //
-// `sums` has the strides p.x_stride and is gx itself, except for float16 and bfloat16, whose sums are kept in a
-// float32 workspace and rounded once by round_sums_kernel. From `p`, sizes and strides are used, no windows.
+// `sums` has the strides p.x_stride and is gx itself, except for float16 and bfloat16, whose sums are kept in
+// a float32 workspace and rounded once by round_sums_kernel. From `p`, sizes and strides are used, no
+// windows.
 //
-// Floor: gy and indices read once, gx written once. Beyond it: gx is zeroed first and then updated in place (a
-// plane that is short stays in cache), and each output compares its position with kChunk others in shared
+// Floor: gy and indices read once, gx written once. Beyond it: gx is zeroed first and then updated in place
+// (a plane that is short stays in cache), and each output compares its position with kChunk others in shared
 // memory. Blocks are as many as planes, so a single large plane leaves most of a GPU idle.
 #pragma once
 

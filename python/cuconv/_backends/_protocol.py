@@ -33,7 +33,7 @@ Direction = Literal["forward", "input_grad", "weight_grad"]
 class ConvOptions:
     """What to compute besides the bare product, and how.
 
-    activation : applied after the bias (forward; input_grad when it serves a transposed convolution).
+    activation : applied after the bias (forward; input_grad when it serves a transposed one).
     conjugate : multiply by the complex conjugate of the second operand (true gradients do,
         transposed convolution does not). No effect on real dtypes.
     """

@@ -77,8 +77,8 @@ def sections(r: Results) -> list[Section]:
             f"{r.match.scores[row, column]:.3f}, at row {row}, column {column} (the ring): where "
             f"it was cut out{alone}. Each value stands at the upper left corner of its patch. "
             "On the right the bare sums of products: with the kernel as it is (cross-correlation, "
-            "which deep learning calls convolution), and turned by 180° (convolution as mathematics "
-            f"defines it, flip_kernel=True), which in the ring answers {flipped:.0%} as strongly.",
+            "which deep learning calls convolution), and turned by 180° (convolution as "
+            f"mathematics defines it, flip_kernel=True), which in the ring answers {flipped:.0%} as strongly.",
             1,
             4,
             lambda figure: draw_match(figure, r),

@@ -2,10 +2,10 @@
 //
 // The bug is chosen at run time, so the compiler has to keep both; with the bug switched off the same code
 // passes.
-#include "device/platform.cuh"
-#include "launch/launch.cuh"
 #include <cstring>
 
+#include "device/platform.cuh"
+#include "launch/launch.cuh"
 #include "selftest.h"
 
 namespace cuconv::selftest {
@@ -46,7 +46,29 @@ CUCONV_GLOBAL void swap_lanes(const float* x, float* y, bool skip_barrier) {
   y[thread()] = tile[thread() ^ 1];
 }
 
-// y = x through shared memory, from `read_at` floats away.
+// The same where the tile already holds something, so that the read is of an initialised place.
+CUCONV_GLOBAL void exchange_lanes(const float* x, float* y, bool skip_barrier) {
+  float* tile = shared_floats();
+  tile[thread()] = 0;
+  __syncthreads();
+  tile[thread()] = x[thread()];
+  if (!skip_barrier) __syncwarp();
+  y[thread()] = tile[thread() ^ 1];
+}
+
+// y = x; with the bug, pairs of threads write the same place.
+CUCONV_GLOBAL void write_twice(const float* x, float* y, bool pairs) {
+  y[pairs ? thread() / 2 : thread()] = x[thread()];
+}
+
+CUCONV_GLOBAL void write_shared_twice(const float* x, float* y, bool pairs) {
+  float* tile = shared_floats();
+  tile[pairs ? thread() / 2 : thread()] = x[thread()];
+  __syncthreads();
+  y[thread()] = tile[pairs ? thread() / 2 : thread()];
+}
+
+// y = x through shared memory, reading or writing `offset` floats beside the right place.
 CUCONV_GLOBAL void read_shared(const float* x, float* y, std::int64_t offset) {
   float* tile = shared_floats();
   tile[thread()] = x[thread()];
@@ -147,7 +169,7 @@ CUCONV_GLOBAL void skip_element(const float* x, float* y, int skipped) {
   if (thread() != skipped) y[thread()] = x[thread()];
 }
 
-struct Four {
+struct alignas(16) Four {
   float value[4];
 };
 struct Twelve {
@@ -202,13 +224,14 @@ CUCONV_GLOBAL void where_am_i(std::int64_t* y) {
       threadIdx.x + 100 * threadIdx.y + 10000 * threadIdx.z + 1000000 * flat_block;
 }
 
-CUCONV_GLOBAL void bench(const float* x, float* y, int count) {
-  float* tile = shared_floats();
-  tile[thread()] = x[thread()];
-  __syncthreads();
-  float sum = 0;
-  for (int i = 0; i < count; ++i) sum = fmaf(tile[(thread() + i) % block_threads()], x[(thread() + i) % block_threads()], sum);
-  y[thread()] = sum;
+// A fused product and one that is not to be fused.
+CUCONV_GLOBAL void multiply_add(const float* x, float* y) {
+  y[0] = fmaf(x[0], x[0], x[1]);
+  y[1] = x[0] * x[0] + x[1];
+}
+
+CUCONV_GLOBAL void shared_address(std::int64_t* y) {
+  y[0] = reinterpret_cast<std::intptr_t>(dynamic_shared());
 }
 
 CUCONV_GLOBAL void many_barriers(int count) {
@@ -227,6 +250,9 @@ void launch_selftest(const std::string& name, const Launch& l) {
   if (name == "reverse_block") return run(reverse_block, x, y, a);
   if (name == "refill") return run(refill, x, y, a);
   if (name == "swap_lanes") return run(swap_lanes, x, y, a);
+  if (name == "exchange_lanes") return run(exchange_lanes, x, y, a);
+  if (name == "write_twice") return run(write_twice, x, y, a);
+  if (name == "write_shared_twice") return run(write_shared_twice, x, y, a);
   if (name == "read_shared") return run(read_shared, x, y, a);
   if (name == "write_shared") return run(write_shared, x, y, a);
   if (name == "read_global") return run(read_global, x, y, l.stride, a);
@@ -254,7 +280,8 @@ void launch_selftest(const std::string& name, const Launch& l) {
   if (name == "sum_block") return run(sum_block, x, y, a);
   if (name == "shuffle_kinds") return run(shuffle_kinds, x, y, a, l.stride, l.through);
   if (name == "where_am_i") return run(where_am_i, reinterpret_cast<std::int64_t*>(y));
-  if (name == "bench") return run(bench, x, y, a);
+  if (name == "multiply_add") return run(multiply_add, x, y);
+  if (name == "shared_address") return run(shared_address, reinterpret_cast<std::int64_t*>(y));
   if (name == "many_barriers") return run(many_barriers, a);
   throw ArgumentError("no selftest kernel is called " + name);
 }
