@@ -78,7 +78,8 @@ def sections(r: Results) -> list[Section]:
             f"it was cut out{alone}. Each value stands at the upper left corner of its patch. "
             "On the right the bare sums of products: with the kernel as it is (cross-correlation, "
             "which deep learning calls convolution), and turned by 180° (convolution as "
-            f"mathematics defines it, flip_kernel=True), which in the ring answers {flipped:.0%} as strongly.",
+            f"mathematics defines it, flip_kernel=True), which in the ring "
+            f"answers {flipped:.0%} as strongly.",
             1,
             4,
             lambda figure: draw_match(figure, r),
