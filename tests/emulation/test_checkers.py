@@ -43,6 +43,30 @@ RACES = {
         "exchange_lanes", "with no __syncthreads or __syncwarp between: a race"
     ),
     "missing __syncwarp, other lane later": switch("swap_lanes", UNINITIALISED),
+    # In these orders the write comes last, so only the reads before it can tell.
+    "write after reads of its own warp": Case(
+        "write_after_read",
+        {"argument": 0},
+        {"argument": 1},
+        r"thread \(31, 0, 0\) writes byte 0 of shared memory, which thread \(30, 0, 0\) read "
+        r"with no __syncthreads or __syncwarp between: a race",
+        size={"threads": 32},
+        orders=("forward",),
+    ),
+    "write after reads of another warp": Case(
+        "write_after_read",
+        {"argument": 0},
+        {"argument": 2},
+        r"thread \(63, 0, 0\) writes byte 0 of shared memory, which thread \(\d+, 0, 0\) read "
+        r"with no __syncthreads between: a race",
+        orders=("forward", "reverse", "shuffled"),
+    ),
+    "write after a read of one thread": Case(
+        "write_after_read",
+        {"argument": 0},
+        {"argument": 1},
+        r"byte 0 of shared memory, which thread \(\d+, 0, 0\) (read|wrote) with no __syncthreads",
+    ),
     "missing barrier in global memory": switch("read_neighbour", "element .* of 'y', which"),
     "two threads write one element": switch(
         "write_twice", r"writes element \[\d+\] of 'y', which thread .* wrote with no __sync"
@@ -240,6 +264,51 @@ def test_divergence_is_named_in_every_flavour(device, case, order):
 def test_the_same_kernel_without_its_bug_passes(device, case, order):
     y = device.run(case.kernel, order=order, **case.size, **case.clean)
     assert not np.isnan(y).any()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_write_after_reads_of_another_block(race, order):
+    """Block 0 read it, then every thread of block 1, which puts only itself in order."""
+    y, z = np.zeros(128, np.float32), np.ones(1, np.float32)
+    for write in (0, 1):
+        race.emulation.configure(order, 1, "late")
+        addresses = {"y": race.place("output", y, "y"), "through": race.place("inout", z, "z")}
+        launch = {"grid": (2, 1, 1), "block": (64, 1, 1), "argument": write, **addresses}
+        if write:
+            with pytest.raises(race.emulation.EmulationError) as caught:
+                race.module.launch("write_what_blocks_read", **launch)
+            read_first = (
+                "block (1, 0, 0), thread (0, 0, 0) writes element [0] of 'z', which block (0"
+            )
+            written_first = (
+                "reads element [0] of 'z', which block (1, 0, 0) of the same launch wrote"
+            )
+            message = str(caught.value)
+            if order in ("forward", "one_warp_far"):
+                assert read_first in message
+                assert message.endswith("of the same launch read")
+            else:
+                assert read_first in message or written_first in message
+        else:
+            race.module.launch("write_what_blocks_read", **launch)
+        race.emulation.reset()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_launch_may_rely_on_all_of_the_launch_before(device, order):
+    """Back and forth between two arrays: each launch overwrites what the one before has read."""
+    z, y = np.arange(192, dtype=np.float32), np.zeros(192, np.float32)
+    device.emulation.configure(order, 1, "late")
+    z_address, y_address = device.place("inout", z, "z"), device.place("output", y, "y")
+    shape = {"grid": (3, 1, 1), "block": (64, 1, 1)}
+    for _ in range(2):
+        device.module.launch("reverse_grid", y=y_address, through=z_address, **shape)
+        device.module.launch("reverse_grid", y=z_address, through=y_address, **shape)
+    device.collect(y_address, y, "y")
+    device.collect(z_address, z, "z")
+    device.emulation.reset()
+    assert z.tolist() == list(range(192))
+    assert y.tolist() == list(range(192))[::-1]
 
 
 def test_a_device_goes_on_after_a_fault(device):

@@ -56,6 +56,32 @@ CUCONV_GLOBAL void exchange_lanes(const float* x, float* y, bool skip_barrier) {
   y[thread()] = tile[thread() ^ 1];
 }
 
+// All threads read one place, then the last one writes it: after a barrier, after nothing, or after a
+// __syncwarp that leaves the other warps out. The last thread reads too, so its own read is the latest.
+CUCONV_GLOBAL void write_after_read(const float* x, float* y, int ordered_by) {
+  float* tile = shared_floats();
+  tile[thread()] = x[thread()];
+  __syncthreads();
+  y[thread()] = tile[0];
+  if (ordered_by == 0) __syncthreads();
+  if (ordered_by == 2) __syncwarp();
+  if (thread() == block_threads() - 1) tile[0] = 0;
+}
+
+// All threads of the grid read z[0], then one of the last block writes it, after a barrier of its block
+// alone.
+CUCONV_GLOBAL void write_what_blocks_read(float* y, float* z, bool write) {
+  y[blockIdx.x * blockDim.x + threadIdx.x] = z[0];
+  __syncthreads();
+  if (write && blockIdx.x == gridDim.x - 1 && thread() == 0) z[0] = 0;
+}
+
+// z, reversed within the grid, into y: two launches of it read what other blocks wrote in the launch before.
+CUCONV_GLOBAL void reverse_grid(float* y, const float* z) {
+  const auto i = blockIdx.x * blockDim.x + threadIdx.x;
+  y[i] = z[gridDim.x * blockDim.x - 1 - i];
+}
+
 // y = x; with the bug, pairs of threads write the same place.
 CUCONV_GLOBAL void write_twice(const float* x, float* y, bool pairs) {
   y[pairs ? thread() / 2 : thread()] = x[thread()];
@@ -251,6 +277,10 @@ void launch_selftest(const std::string& name, const Launch& l) {
   if (name == "refill") return run(refill, x, y, a);
   if (name == "swap_lanes") return run(swap_lanes, x, y, a);
   if (name == "exchange_lanes") return run(exchange_lanes, x, y, a);
+  if (name == "write_after_read") return run(write_after_read, x, y, a);
+  if (name == "write_what_blocks_read")
+    return run(write_what_blocks_read, y, reinterpret_cast<float*>(l.through), a);
+  if (name == "reverse_grid") return run(reverse_grid, y, reinterpret_cast<const float*>(l.through));
   if (name == "write_twice") return run(write_twice, x, y, a);
   if (name == "write_shared_twice") return run(write_shared_twice, x, y, a);
   if (name == "read_shared") return run(read_shared, x, y, a);
