@@ -28,12 +28,16 @@ bool wait_together(const Thread& a, const Thread& b) {
          !std::strcmp(a.where.file_name(), b.where.file_name());
 }
 
-std::string describe_state(const Thread& thread) {
-  if (thread.state == State::kExited) return "have exited";
-  if (thread.state == State::kReady) return "have not got there";
+// "threads 0 to 31 wait at __syncthreads (relu.cuh:42)"
+std::string describe_group(int begin, int end, const Thread& thread) {
+  const bool one = end == begin + 1;
+  const std::string who = one ? "thread " + std::to_string(begin)
+                              : "threads " + std::to_string(begin) + " to " + std::to_string(end - 1);
+  if (thread.state == State::kExited) return who + (one ? " has exited" : " have exited");
+  if (thread.state == State::kReady) return who + (one ? " is" : " are") + " elsewhere";
   const char* slash = std::strrchr(thread.where.file_name(), '/');
-  return std::string("wait at ") + thread.operation + " (" + (slash ? slash + 1 : thread.where.file_name()) +
-         ":" + std::to_string(thread.where.line()) + ")";
+  return who + (one ? " waits at " : " wait at ") + thread.operation + " (" +
+         (slash ? slash + 1 : thread.where.file_name()) + ":" + std::to_string(thread.where.line()) + ")";
 }
 
 }  // namespace
@@ -201,10 +205,7 @@ void Block::report_divergence() const {
   for (int begin = 0, end; begin < size(); begin = end) {
     for (end = begin + 1; end < size() && wait_together(threads_[begin], threads_[end]); ++end) {
     }
-    groups += groups.empty() ? "" : "; ";
-    groups += end == begin + 1 ? "thread " + std::to_string(begin)
-                               : "threads " + std::to_string(begin) + " to " + std::to_string(end - 1);
-    groups += " " + describe_state(threads_[begin]);
+    groups += (groups.empty() ? "" : "; ") + describe_group(begin, end, threads_[begin]);
   }
   fail(name() + ": " + (barrier ? "divergent barrier" : "warp operation that part of a warp never reaches") +
        ": " + groups);

@@ -136,8 +136,11 @@ void check_global(const Block& block, const std::byte* address, std::size_t byte
 template <Kind kKind>
 void check(const std::byte* address, std::size_t bytes) {
   const Block* block = running_block();
-  if (!block) return;
-  if (shared_window.addresses.holds(address)) {
+  if (!block) {
+    if (arena_addresses.holds(address)) {
+      fail_soon("the host" + verb(kKind) + arena().describe(address) + ", which lies in device memory");
+    }
+  } else if (shared_window.addresses.holds(address)) {
     check_shared<kKind>(*block, address, bytes);
   } else if (arena_addresses.holds(address)) {
     check_global<kKind>(*block, address, bytes);

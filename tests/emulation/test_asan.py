@@ -89,6 +89,7 @@ print("all named")
         '"read_shared", argument=1, shared_bytes=256',
         '"write_shared", argument=-1, shared_bytes=256',
         '"copy_bytes", argument=257',
+        '"read_global", np.ones(1024, np.float32)[::4][:64], stride=4, argument=2',
     ],
 )
 def test_out_of_bounds_ends_the_process(launch):

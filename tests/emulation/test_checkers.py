@@ -151,7 +151,10 @@ NEVER_WRITTEN = {
         {"argument": -1},
         {"argument": 5},
         r"output 'y': element \[5\] was never written \(1 such elements\)",
-    )
+    ),
+    "output element written in part": switch(
+        "half_an_element", r"output 'y': element \[5\] was never written \(1 such elements\)"
+    ),
 }
 # Copies that g++ turns into vector moves, hooks for ranges, or calls of the C library.
 COPIES = {
@@ -209,6 +212,12 @@ DIVERGENCE = {
         "partial_warp",
         r"warp operation that part of a warp never reaches: "
         r"threads 0 to 15 wait at __shfl_down_sync \(kernels.cu:\d+\); threads 16 to \d+ have",
+    ),
+    "lanes at different operations": switch(
+        "mixed_operations",
+        r"warp operation that part of a warp never reaches: thread 0 waits at __shfl_xor_sync "
+        r"\(kernels.cu:\d+\); thread 1 waits at __syncwarp",
+        size={"threads": 32},
     ),
     "mask names absent lanes": Case(
         "masked_shuffle",
@@ -315,6 +324,30 @@ def test_a_device_goes_on_after_a_fault(device):
     for case in DIVERGENCE.values():
         expect_fault(device, case, "forward")
         assert device.run("sum_block", argument=2)[0] == 64 * 65 // 2
+
+
+@pytest.mark.parametrize(
+    ("kernel", "clean", "bug", "message"),
+    [
+        (
+            "launcher_overflows",
+            0,
+            2**31 - 5,
+            r"undefined behaviour at kernels.cu:\d+: a signed sum",
+        ),
+        (
+            "launcher_reads",
+            0,
+            1,
+            r"the host reads element \[0\] of 'x', which lies in device memory",
+        ),
+    ],
+)
+def test_bugs_of_launchers_are_named(race, kernel, clean, bug, message):
+    race.run(kernel, argument=clean)
+    with pytest.raises(race.emulation.EmulationError, match=message):
+        race.run(kernel, argument=bug)
+    race.run(kernel, argument=clean)
 
 
 def test_a_removed_barrier_gives_wrong_results_in_some_orders(plain):

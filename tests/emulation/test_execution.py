@@ -26,6 +26,65 @@ def test_every_thread_knows_its_place(device, order):
     np.testing.assert_array_equal(y, tx + 100 * ty + 10000 * tz + 1000000 * flat_block)
 
 
+def visits(device: Device, order: str, seed: int = 1, blocks: int = 2) -> np.ndarray:
+    """When each thread came by: [block, warp, lane, before or after a __syncwarp]."""
+    y, counter = np.zeros((blocks, 2, 32, 2), np.float32), np.zeros(1, np.float32)
+    device.emulation.configure(order, seed, "late")
+    addresses = {
+        "y": device.place("output", y, "y"),
+        "through": device.place("inout", counter, "c"),
+    }
+    launch(device, "visit", (blocks, 1, 1), (64, 1, 1), **addresses)
+    device.collect(addresses["y"], y, "y")
+    device.emulation.reset()
+    assert sorted(y.flat) == list(range(y.size))
+    return y
+
+
+def test_forward_and_reverse_order(plain):
+    forward = visits(plain, "forward")
+    steps = np.arange(64).reshape(2, 32)
+    assert (forward[0, ..., 0] == steps).all()
+    # Each warp's last lane goes on once the others have had their second turn.
+    assert (np.diff(forward[0, ..., 1].ravel()) == 1).all()
+    assert (forward[1] == forward[0] + 128).all()
+    reverse = visits(plain, "reverse")
+    assert (reverse[::-1, ::-1, ::-1] == forward).all()
+
+
+def test_one_warp_far_order(plain):
+    far = visits(plain, "one_warp_far")
+    assert (far[0, 0, :, 0] == np.arange(32)).all()
+    assert (far[0, 0, :, 1] == 32 + np.arange(32)).all()
+    assert (far[0, 1] == far[0, 0] + 64).all()
+    assert (far[1] == far[0] + 128).all()
+
+
+def test_shuffled_order_follows_its_seed(plain):
+    once, again, other = (visits(plain, "shuffled", seed, blocks=5) for seed in (1, 1, 2))
+    assert (once == again).all()
+    assert (once != other).any()
+    ahead = once[0, 0, :, 0]
+    assert (np.diff(ahead) < 0).any()
+    assert (np.diff(ahead) > 0).any()
+    first_of_block = {
+        seed: visits(plain, "shuffled", seed, 5).min(axis=(1, 2, 3)) for seed in range(9)
+    }
+    assert len({tuple(first) for first in first_of_block.values()}) > 1
+
+
+@pytest.mark.parametrize("through", [0, "workspace", "y"])
+def test_memory_starts_as_nan(plain, through):
+    size = {"threads": 64, "through": through}
+    assert not np.isnan(plain.run("read_back", argument=1, **size)).any()
+    assert np.isnan(plain.run("read_back", argument=0, **size)).all()
+
+
+def test_shared_memory_starts_as_nan_in_every_block(plain):
+    y = plain.run("first_come", threads=32, blocks=3, shared_bytes=128)
+    assert np.isnan(y).all()
+
+
 # What CUDA's programming guide says of each: the lane read from, within a group of `width`.
 SHUFFLES = {
     0: lambda lane, argument, width: argument % width,

@@ -2,6 +2,7 @@
 //
 // The bug is chosen at run time, so the compiler has to keep both; with the bug switched off the same code
 // passes.
+#include <algorithm>
 #include <cstring>
 
 #include "device/platform.cuh"
@@ -125,6 +126,13 @@ CUCONV_GLOBAL void read_back(const float* x, float* y, float* through, bool fill
   y[thread()] = through[thread()] + 0.0f;
 }
 
+// y = what shared memory held before the block wrote it.
+CUCONV_GLOBAL void first_come(const float* x, float* y) {
+  const auto i = blockIdx.x * blockDim.x + threadIdx.x;
+  y[i] = shared_floats()[thread()];
+  shared_floats()[thread()] = x[i];
+}
+
 CUCONV_GLOBAL void write_input(const float* x, float* y, bool write) {
   y[thread()] = x[thread()];
   if (write && thread() == 3) const_cast<float*>(x)[3] = 0;
@@ -189,6 +197,33 @@ CUCONV_GLOBAL void partial_warp(const float* x, float* y, bool partial) {
 
 CUCONV_GLOBAL void masked_shuffle(const float* x, float* y, unsigned mask) {
   y[thread()] = x[thread()] + 0 * __shfl_xor_sync(mask, x[thread()], 1);
+}
+
+// Lanes of one warp at different operations.
+CUCONV_GLOBAL void mixed_operations(const float* x, float* y, bool mixed) {
+  float value = x[thread()];
+  if (mixed && thread() % 2) {
+    __syncwarp();
+  } else {
+    value += 0 * __shfl_xor_sync(kFullMask, value, 1);
+  }
+  y[thread()] = value;
+}
+
+// Counts the threads in the order they come by, before and after a __syncwarp. A race by nature.
+CUCONV_GLOBAL void visit(float* y, float* counter) {
+  const auto i = blockIdx.x * blockDim.x + threadIdx.x;
+  y[2 * i] = counter[0]++;
+  __syncwarp();
+  y[2 * i + 1] = counter[0]++;
+}
+
+CUCONV_GLOBAL void half_an_element(const float* x, float* y, bool half) {
+  if (half && thread() == 5) {
+    *reinterpret_cast<std::uint16_t*>(y + 5) = 0;
+  } else {
+    y[thread()] = x[thread()];
+  }
 }
 
 CUCONV_GLOBAL void skip_element(const float* x, float* y, int skipped) {
@@ -288,6 +323,7 @@ void launch_selftest(const std::string& name, const Launch& l) {
   if (name == "read_global") return run(read_global, x, y, l.stride, a);
   if (name == "write_global") return run(write_global, x, y, l.stride, a);
   if (name == "read_back") return run(read_back, x, y, reinterpret_cast<float*>(l.through), a);
+  if (name == "first_come") return run(first_come, x, y);
   if (name == "write_input") return run(write_input, x, y, a);
   if (name == "copy_tiles") return run(copy_tiles, x, y, a);
   if (name == "read_other_block") return run(read_other_block, x, y, a);
@@ -297,6 +333,12 @@ void launch_selftest(const std::string& name, const Launch& l) {
   if (name == "early_exit") return run(early_exit, x, y, a);
   if (name == "partial_warp") return run(partial_warp, x, y, a);
   if (name == "masked_shuffle") return run(masked_shuffle, x, y, a);
+  if (name == "mixed_operations") return run(mixed_operations, x, y, a);
+  if (name == "visit") return run(visit, y, reinterpret_cast<float*>(l.through));
+  if (name == "half_an_element") return run(half_an_element, x, y, a);
+  // Bugs of the launcher itself.
+  if (name == "launcher_overflows") return run(add_ints, x, y, std::min(static_cast<int>(a) + 10, 5));
+  if (name == "launcher_reads") return run(add_ints, x, y, a ? static_cast<int>(x[0]) : 0);
   if (name == "skip_element") return run(skip_element, x, y, a);
   if (name == "copy_four") {
     return run(copy_chunks<Four>, reinterpret_cast<const Four*>(x), reinterpret_cast<Four*>(y), a);
