@@ -31,6 +31,7 @@ macro(cuconv_add_cuda_module)
   _cuconv_architectures(architectures)
   message(STATUS "CUDA module for architectures ${architectures} by ${CMAKE_CUDA_COMPILER}")
   set(CMAKE_CUDA_ARCHITECTURES ${architectures})
+  list(JOIN architectures " " architecture_names) # a semicolon would end the definition
   enable_language(CUDA)
   set_source_files_properties(${CUCONV_KERNEL_SOURCES} PROPERTIES LANGUAGE CUDA)
   pybind11_add_module(_C MODULE NO_EXTRAS ${CUCONV_KERNEL_SOURCES} ${CUCONV_BIND_SOURCES})
@@ -39,7 +40,7 @@ macro(cuconv_add_cuda_module)
                                       CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden)
   target_include_directories(_C PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
   target_compile_definitions(_C PRIVATE CUCONV_MODULE_NAME=_C CUCONV_VERSION="${PROJECT_VERSION}"
-                                        CUCONV_ARCHITECTURES="${architectures}")
+                                        CUCONV_ARCHITECTURES="${architecture_names}")
   # -lineinfo costs nothing at run time and lets profilers and compute-sanitizer name source lines.
   target_compile_options(
     _C PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo -Xptxas=-warn-spills,-warn-lmem-usage>
