@@ -33,6 +33,8 @@ __all__ = [
 
 # The meta package: nvcc's own package alone pulls parts of another version and fails to compile.
 _TOOLCHAIN = "cuda-toolkit[nvcc,cudart,cccl]>=13.0,<14"
+# Where cmake/CudaCompiler.cmake looks besides PATH.
+_USUAL_PLACES = (Path("/usr/local/cuda/bin/nvcc"), Path("/opt/cuda/bin/nvcc"))
 
 
 def _toolchain(config_settings):
@@ -41,7 +43,7 @@ def _toolchain(config_settings):
     system = [
         shutil.which("nvcc"),
         os.environ.get("CUDACXX"),
-        *Path("/usr/local").glob("cuda*/bin/nvcc"),
+        *(p for p in _USUAL_PLACES if p.exists()),
     ]
     return [_TOOLCHAIN] if choice.upper() == "ON" and not any(system) else []
 
