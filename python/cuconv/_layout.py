@@ -72,19 +72,20 @@ class Layout:
         array = self.view(array)
         if flip:
             steps = (slice(None, None, -1),) * self.rank
-            return array[(Ellipsis, *steps)]
+            index = (Ellipsis, *steps)
+            return array[index]
         return array
 
-    @property
-    def weight_axes(self) -> str:
-        return "K, C/groups, kernel" if not self.channels_last else "K, kernel, C/groups"
-
-    def split_weight(self, name: str, shape: tuple[int, ...]) -> tuple[int, int, tuple[int, ...]]:
+    def split_weight(
+        self, name: str, shape: tuple[int, ...], channels_are: str = "K, C/groups"
+    ) -> tuple[int, int, tuple[int, ...]]:
         """A filter's shape as (first axis, channels axis, kernel sizes)."""
         if len(shape) != self.rank + 2:
+            first_axis, second_axis = channels_are.split(", ")
+            axes = (second_axis, "kernel") if not self.channels_last else ("kernel", second_axis)
             raise ValueError(
-                f"{name} must have {self.rank + 2} axes ({self.weight_axes}) for layout "
-                f"{self.name}, got {len(shape)}: shape {shape}"
+                f"{name} must have {self.rank + 2} axes ({first_axis}, {', '.join(axes)}) for "
+                f"layout {self.name}, got {len(shape)}: shape {shape}"
             )
         first, channels, kernel = self.split(name, shape)
         assert first is not None

@@ -5,7 +5,7 @@
 //
 // with, on demand, the flat position of the first maximum in the D*H*W plane. A NaN beats every number, and
 // the first NaN beats the others. A window that holds nothing but -infinity names its first position; one
-// that misses the input altogether (a dilated window can) the nearest position that there is.
+// that misses the input along an axis (a dilated window can) the position there that is nearest to its start.
 //
 // Floor: x read once, y (and 8 bytes an index) written once. Overlapping windows read x window/stride times,
 // mostly from cache; the window is walked over its clipped taps, so padding costs nothing.
@@ -20,9 +20,9 @@
 namespace cuconv {
 
 CUCONV_DEVICE std::int64_t nearest_position(const PoolProblem& p, int axis, const Taps& taps) {
-  const std::int64_t position = taps.start + taps.first * p.dilation[axis];
-  if (position >= p.in[axis]) return p.in[axis] > 0 ? p.in[axis] - 1 : 0;
-  return position > 0 ? position : 0;
+  if (taps.first < taps.last) return taps.start + taps.first * p.dilation[axis];
+  if (taps.start >= p.in[axis]) return p.in[axis] - 1;
+  return taps.start > 0 ? taps.start : 0;
 }
 
 template <typename T, bool kIndices>

@@ -1,0 +1,47 @@
+"""Activations and softmax on NumPy arrays, computed in the precision of their argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+Array = Any
+
+
+def quietly(function: Callable[..., None]) -> Callable[..., None]:
+    """Infinities and NaN are results like others, not warnings."""
+
+    @wraps(function)
+    def call(*arguments: Any) -> None:
+        with np.errstate(all="ignore"):
+            function(*arguments)
+
+    return call
+
+
+def relu(x: Array) -> Array:
+    return np.where(x <= 0, np.zeros((), x.dtype), x)  # NaN is not <= 0: it stays
+
+
+def sigmoid(x: Array) -> Array:
+    small = np.exp(-np.abs(x))  # of negative numbers alone, so nothing overflows
+    one = np.ones((), x.dtype)
+    return np.where(x < 0, small, one) / (one + small)
+
+
+def activate(x: Array, activation: str | None) -> Array:
+    if activation is None:
+        return x
+    if activation == "tanh":
+        return np.tanh(x)
+    return relu(x) if activation == "relu" else sigmoid(x)
+
+
+def softmax(x: Array, axis: int) -> Array:
+    if x.size == 0:
+        return x
+    powers = np.exp(x - x.max(axis=axis, keepdims=True))
+    return powers / powers.sum(axis=axis, keepdims=True)

@@ -1,0 +1,98 @@
+"""Which elements the taps of a window meet: as slices, and for pooling as tables of positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from cuconv._problem import ConvProblem, PoolProblem, Triple
+
+Slices = tuple[slice, slice, slice]
+Array = Any
+
+
+def meeting(size: int, outputs: range, stride: int, offset: int) -> tuple[slice, slice] | None:
+    """Along one axis, output o reads position o*stride + offset of an input of `size` elements.
+
+    Returns the slice of the input that `outputs` read, and the slice of `outputs` that read it;
+    None where they read padding alone.
+    """
+    first = max(outputs.start, -(offset // stride))  # ceil(-offset / stride)
+    last = min(outputs.stop, (size - 1 - offset) // stride + 1)
+    if first >= last:
+        return None
+    start = first * stride + offset
+    stop = (last - 1) * stride + offset + 1
+    return slice(start, stop, stride), slice(first - outputs.start, last - outputs.start)
+
+
+def tap_slices(
+    problem: ConvProblem | PoolProblem,
+    tap: Triple,
+    outputs: tuple[range, range, range] | None = None,
+) -> tuple[Slices, Slices] | None:
+    """Slices of the input and of a box of outputs (all, unless given) that meet under one tap."""
+    sources, targets = [], []
+    for axis in range(3):
+        box = range(problem.output[axis]) if outputs is None else outputs[axis]
+        offset = tap[axis] * problem.dilation[axis] - problem.pad_low[axis]
+        met = meeting(problem.input[axis], box, problem.stride[axis], offset)
+        if met is None:
+            return None
+        sources.append(met[0])
+        targets.append(met[1])
+    return (sources[0], sources[1], sources[2]), (targets[0], targets[1], targets[2])
+
+
+def at(indices: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Indexes the last axes of an array."""
+    return (Ellipsis, *indices)
+
+
+def taps_of(size: Triple) -> Iterator[Triple]:
+    """The taps of a window in order, the last axis fastest."""
+    for tap in np.ndindex(*size):
+        yield tap[0], tap[1], tap[2]
+
+
+# ---- pooling ----
+
+
+def window_positions(problem: PoolProblem, axis: int) -> Array:
+    """positions[o, t]: where tap t of window o lies, in the input or outside it."""
+    start = np.arange(problem.output[axis]) * problem.stride[axis] - problem.pad_low[axis]
+    return start[:, None] + np.arange(problem.window[axis]) * problem.dilation[axis]
+
+
+def inside_and_nearest(problem: PoolProblem, axis: int) -> tuple[Array, Array]:
+    """Whether each tap of each window lies in the input, and the input position nearest to it."""
+    positions, size = window_positions(problem, axis), problem.input[axis]
+    return (positions >= 0) & (positions < size), np.clip(positions, 0, size - 1)
+
+
+def first_positions(problem: PoolProblem) -> Array:
+    """The flat position of each window's first tap in the input, as (Z, P, Q).
+
+    Along an axis where no tap is in the input, the position nearest to the window's start.
+    """
+    first = []
+    for axis in range(3):
+        inside, nearest = inside_and_nearest(problem, axis)
+        first.append(np.take_along_axis(nearest, inside.argmax(axis=1)[:, None], 1)[:, 0])
+    d, h, w = first
+    return (d[:, None, None] * problem.input[1] + h[:, None]) * problem.input[2] + w
+
+
+def divisors(problem: PoolProblem) -> Array:
+    """What each window's sum is divided by, as (Z, P, Q): its taps that count, at least 1."""
+    counts = []
+    for axis in range(3):
+        positions = window_positions(problem, axis)
+        low, high = 0, problem.input[axis]
+        if problem.count_include_pad:  # but never what lies past the padding
+            low, high = -problem.pad_low[axis], high + problem.pad_high[axis]
+        counts.append(((positions >= low) & (positions < high)).sum(axis=1))
+    d, h, w = counts
+    return np.maximum(d[:, None, None] * h[:, None] * w, 1)
