@@ -115,3 +115,20 @@ def max_pool_project(rng: Generator, dtype: np.dtype) -> Case:
         stride=int(rng.integers(1, 3)),
         padding=1,
     )
+
+
+def inception(rng: Generator, dtype: np.dtype) -> Case:
+    """A whole module, described by its thirteen arrays."""
+    c, k1, r3, k3, r5, k5, k4 = (int(n) for n in rng.integers(1, 4, 7))
+    sizes = ((k1, c, 1), (r3, c, 1), (k3, r3, 3), (r5, c, 1), (k5, r5, 5), (k4, c, 1))
+    arrays = [integers(rng, (1, c, *rng.integers(4, 7, 2)), dtype)]
+    for filters, channels, kernel in sizes:
+        # of one sign and sparse, so that sums of sums stay exact in the shortest dtype
+        arrays.append((rng.random((filters, channels, kernel, kernel)) < 0.2).astype(dtype))
+        arrays.append(integers(rng, (filters,), dtype))
+    return Case(
+        case(cuconv.Inception, *arrays).text,
+        tuple(arrays),
+        lambda x, *weights: cuconv.Inception(cuconv.InceptionWeights(*weights))(x),
+        exact=True,
+    )

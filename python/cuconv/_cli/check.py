@@ -51,6 +51,7 @@ def operations() -> list[Operation]:
         Operation("softmax", REAL, layers.softmax),
         Operation("inception_reduce", REAL, layers.inception_reduce),
         Operation("max_pool_project", REAL, layers.max_pool_project),
+        Operation("Inception", REAL, layers.inception),
     ]
 
 

@@ -1,0 +1,312 @@
+"""Convolution and transposed convolution, in one, two and three dimensions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cuconv._backends._protocol import Array
+from cuconv._conv import (
+    Convolution,
+    Options,
+    conv_operands,
+    conv_options,
+    how_options,
+    shape_options,
+)
+from cuconv._docstrings import documented
+from cuconv._problem import conv_call, transposed_call
+
+_CONV = """<rank>-D convolution of many channels, as deep learning means it (cross-correlation).
+
+    y[n,k]<i> = act(bias[k] + sum over c, <taps> of x[n,c]<at> * w[k,c]<tap>)
+
+    Elements of x outside its bounds are zero, unless `padding_mode` says otherwise.
+
+    Parameters
+    ----------
+    x : array, <x>, or without N
+        Input: NumPy or CuPy, or another GPU array through DLPack. float16, bfloat16, float32,
+        float64, complex64 or complex128; any strides.
+    w : array, <w>
+        Filters, of the dtype and on the device of `x`.
+    bias : array, (K,), optional
+    stride, dilation : int or one per axis
+    padding : int, one per axis, one (low, high) pair per axis, or a word
+        `"valid"`: none. `"full"`: wherever kernel and input touch. `"same"` and `"same_lower"`: an
+        output of ceil(input / stride), the odd cell at the end or at the beginning.
+    groups : int
+        Filters of group g see the channels of group g alone. Divides C and K.
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+    layout : {"<layout>", "<last>"}, default "<layout>"
+        With "<last>" the channels of `x`, `w` and the result come last.
+    flip_kernel : bool
+        True flips the kernel: the mathematical convolution.
+    activation : {None, "relu", "sigmoid", "tanh"}
+        Applied to the sum with its bias before it is rounded and stored. Real dtypes only.
+    precision : {"ieee", "tf32", "tf32x3"}
+        What a float32 product may lose. A family without such units computes as for "ieee".
+    algo : {"auto", "autotune", "direct", "im2col", "implicit_gemm", "winograd", "fft"}
+        See `cuconv.algorithms`. "autotune" times those that can do the problem, once.
+    workspace_limit : int, optional
+        Most bytes of temporary memory. Where no algorithm keeps inside it, "auto" takes the one
+        that needs least.
+    out : array, optional
+        Where the result goes: exact shape, dtype and device. May overlap an input.
+
+    Returns
+    -------
+    array, <y>, or without N
+        New and C-contiguous, or `out`; the kind, dtype and device of `x`.
+
+    Raises
+    ------
+    ValueError
+        Shapes, values and ranges that do not fit, before anything is computed.
+    TypeError
+        Kinds, dtypes and devices that are not taken or differ.
+    cuconv.UnsupportedError
+        If the algorithm named cannot do this problem; the message names those that can.
+    cuconv.CudaUnavailableError, cuconv.CudaError
+        For CuPy arrays where the CUDA kernels were not built; if a launch fails.
+
+    Notes
+    -----
+    The same call gives the same bits. Error of direct and im2col against exact arithmetic: at most
+    (M + 2) * eps * (|bias[k]| + sum of |x| |w|) with M terms in the sum and eps of the dtype summed
+    in (float32 for float16 and bfloat16), four times that for complex dtypes, and one rounding to
+    the dtype stored: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. (2002),
+    section 3.1.
+
+    Examples
+    --------
+    >>> import numpy as np, cuconv
+    >>> x, w = np.ones((2, 3, <sizes>), "float32"), np.ones((4, 3, <kernel>), "float32")
+    >>> cuconv.conv<rank>d(x, w, stride=2, padding="same").shape
+    (2, 4, <half>)
+    """
+
+
+def _conv(rank: int, x: Any, w: Any, bias: Any, shape: Options, how: Options, out: Any) -> Array:
+    inputs = conv_operands(("x", x), ("w", w), bias, out)
+    options = conv_options(inputs.dtype, **how)
+    call = conv_call(rank, inputs.dtype, inputs.arrays[0].shape, inputs.arrays[1].shape, **shape)
+    return Convolution("forward", call, options).run(inputs, out)
+
+
+@documented(_CONV, 1)
+def conv1d(
+    x: Any,
+    w: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    layout: str | None = None,
+    flip_kernel: bool = False,
+    activation: str | None = None,
+    precision: str = "ieee",
+    algo: str = "auto",
+    workspace_limit: int | None = None,
+    out: Array | None = None,
+) -> Array:
+    shape = shape_options(stride, padding, dilation, groups, padding_mode, layout, flip_kernel)
+    how = how_options(precision, algo, workspace_limit, activation)
+    return _conv(1, x, w, bias, shape, how, out)
+
+
+@documented(_CONV, 2)
+def conv2d(
+    x: Any,
+    w: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    layout: str | None = None,
+    flip_kernel: bool = False,
+    activation: str | None = None,
+    precision: str = "ieee",
+    algo: str = "auto",
+    workspace_limit: int | None = None,
+    out: Array | None = None,
+) -> Array:
+    shape = shape_options(stride, padding, dilation, groups, padding_mode, layout, flip_kernel)
+    how = how_options(precision, algo, workspace_limit, activation)
+    return _conv(2, x, w, bias, shape, how, out)
+
+
+@documented(_CONV, 3)
+def conv3d(
+    x: Any,
+    w: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    layout: str | None = None,
+    flip_kernel: bool = False,
+    activation: str | None = None,
+    precision: str = "ieee",
+    algo: str = "auto",
+    workspace_limit: int | None = None,
+    out: Array | None = None,
+) -> Array:
+    shape = shape_options(stride, padding, dilation, groups, padding_mode, layout, flip_kernel)
+    how = how_options(precision, algo, workspace_limit, activation)
+    return _conv(3, x, w, bias, shape, how, out)
+
+
+_TRANSPOSED = """<rank>-D transposed convolution: the adjoint of `conv<rank>d`, with an epilogue.
+
+    y[n,k][j] = act(bias[k] + sum over c, i, <taps> with j = i*stride + tap*dilation - pad
+                of x[n,c][i] * w[c,k]<tap>)
+
+    The output size is (size - 1)*stride + dilation*(kernel - 1) + 1 - padding + output_padding.
+    Nothing is conjugated.
+
+    Parameters
+    ----------
+    x : array, <x>, or without N
+        Input, as in `conv<rank>d`.
+    w : array, <wt>
+        Filters; with layout "<last>" the last two groups of axes change places.
+    bias : array, (K,), optional
+    stride, dilation : int or one per axis
+    padding : int, one per axis, or one (low, high) pair per axis
+        What is cut off the result, as the convolution whose adjoint this is was padded.
+    output_padding : int or one per axis
+        Grows the result at its end. Less than the stride or the dilation.
+    groups : int
+        Divides C.
+    layout : {"<layout>", "<last>"}, default "<layout>"
+    activation, precision, algo, out
+        As in `conv<rank>d`.
+
+    Returns
+    -------
+    array, <y>, or without N
+
+    Raises
+    ------
+    ValueError, TypeError, cuconv.UnsupportedError, cuconv.CudaUnavailableError, cuconv.CudaError
+        As `conv<rank>d`.
+
+    Notes
+    -----
+    The error bound is that of `conv<rank>d` with the terms of this sum. Source:
+    V. Dumoulin and F. Visin, A guide to convolution arithmetic for deep learning (2016),
+    arXiv:1603.07285, chapter 4.
+
+    Examples
+    --------
+    >>> import numpy as np, cuconv
+    >>> x, w = np.ones((2, 3, <half>), "float32"), np.ones((3, 5, <kernel>), "float32")
+    >>> cuconv.conv_transpose<rank>d(x, w, stride=2, padding=1, output_padding=1).shape
+    (2, 5, <sizes>)
+    """
+
+
+def _conv_transpose(
+    rank: int, x: Any, w: Any, bias: Any, shape: Options, how: Options, out: Any
+) -> Array:
+    inputs = conv_operands(("x", x), ("w", w), bias, out)
+    options = conv_options(inputs.dtype, **how)
+    x_shape, w_shape = inputs.arrays[0].shape, inputs.arrays[1].shape
+    call = transposed_call(rank, inputs.dtype, x_shape, w_shape, **shape)
+    return Convolution("input_grad", call, options).run(inputs, out)
+
+
+@documented(_TRANSPOSED, 1)
+def conv_transpose1d(
+    x: Any,
+    w: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    *,
+    layout: str | None = None,
+    activation: str | None = None,
+    precision: str = "ieee",
+    algo: str = "auto",
+    out: Array | None = None,
+) -> Array:
+    shape = {
+        "stride": stride,
+        "padding": padding,
+        "output_padding": output_padding,
+        "groups": groups,
+        "dilation": dilation,
+        "layout": layout,
+    }
+    how = how_options(precision, algo, None, activation)
+    return _conv_transpose(1, x, w, bias, shape, how, out)
+
+
+@documented(_TRANSPOSED, 2)
+def conv_transpose2d(
+    x: Any,
+    w: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    *,
+    layout: str | None = None,
+    activation: str | None = None,
+    precision: str = "ieee",
+    algo: str = "auto",
+    out: Array | None = None,
+) -> Array:
+    shape = {
+        "stride": stride,
+        "padding": padding,
+        "output_padding": output_padding,
+        "groups": groups,
+        "dilation": dilation,
+        "layout": layout,
+    }
+    how = how_options(precision, algo, None, activation)
+    return _conv_transpose(2, x, w, bias, shape, how, out)
+
+
+@documented(_TRANSPOSED, 3)
+def conv_transpose3d(
+    x: Any,
+    w: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    *,
+    layout: str | None = None,
+    activation: str | None = None,
+    precision: str = "ieee",
+    algo: str = "auto",
+    out: Array | None = None,
+) -> Array:
+    shape = {
+        "stride": stride,
+        "padding": padding,
+        "output_padding": output_padding,
+        "groups": groups,
+        "dilation": dilation,
+        "layout": layout,
+    }
+    how = how_options(precision, algo, None, activation)
+    return _conv_transpose(3, x, w, bias, shape, how, out)
