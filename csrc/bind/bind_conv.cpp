@@ -1,7 +1,96 @@
+// Convolution for Python. A problem crosses as its sizes and the strides of its three tensors, all in
+// elements.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <string>
+
+#include "bind/arguments.h"
 #include "bind/register.h"
+#include "launch/registry.h"
+
+namespace py = pybind11;
 
 namespace cuconv {
+namespace {
 
-void register_conv(pybind11::module_&) {}
+using Sizes = Integers<22>;  // n, groups, c, k, then in, filter, out, stride, pad, dilation: three each
+using Strides = Integers<6>;
+
+ConvProblem read_sizes(const Sizes& sizes) {
+  ConvProblem p = {};
+  p.n = sizes[0];
+  p.groups = sizes[1];
+  p.c = sizes[2];
+  p.k = sizes[3];
+  std::int64_t* const triples[] = {p.in, p.filter, p.out, p.stride, p.pad, p.dilation};
+  for (int i = 0; i < 6; ++i) {
+    for (int axis = 0; axis < kSpatial; ++axis) triples[i][axis] = sizes[4 + i * kSpatial + axis];
+  }
+  for (int axis = 0; axis < kSpatial; ++axis) {
+    if (p.filter[axis] < 1 || p.stride[axis] < 1 || p.dilation[axis] < 1) {
+      throw ArgumentError("filter, stride and dilation must be at least 1");
+    }
+  }
+  return p;
+}
+
+Direction parse_direction(const std::string& name) {
+  if (name == "forward") return Direction::kForward;
+  if (name == "input_grad") return Direction::kInputGrad;
+  if (name == "weight_grad") return Direction::kWeightGrad;
+  throw ArgumentError("no direction is called '" + name + "'");
+}
+
+const char* name_of(Direction direction) {
+  switch (direction) {
+    case Direction::kForward: return "forward";
+    case Direction::kInputGrad: return "input_grad";
+    case Direction::kWeightGrad: return "weight_grad";
+  }
+  return "";
+}
+
+// (name, algorithm, direction) of every variant, in the registry's order.
+py::list variants() {
+  py::list result;
+  for (const ConvVariant& v : conv_variants()) {
+    result.append(py::make_tuple(v.name, cuconv::name_of(v.algorithm), name_of(v.direction)));
+  }
+  return result;
+}
+
+// (refusal, workspace bytes, cost)
+py::tuple suits(const std::string& direction, const std::string& variant, const std::string& dtype,
+                const Sizes& sizes) {
+  const ConvVariant& v = find_variant(parse_direction(direction), variant);
+  const Suitability answer = v.suits(read_sizes(sizes), parse_dtype(dtype));
+  return py::make_tuple(answer.refusal, answer.workspace_bytes, answer.cost);
+}
+
+void run(const std::string& direction, const std::string& variant, const std::string& dtype,
+         const Sizes& sizes, const Strides& x_stride, const Strides& w_stride, const Strides& y_stride,
+         bool conjugate, const std::string& activation, std::uintptr_t a, std::uintptr_t b,
+         std::uintptr_t bias, std::int64_t bias_stride, std::uintptr_t out, std::uintptr_t workspace,
+         std::uintptr_t stream) {
+  ConvProblem p = read_sizes(sizes);
+  copy_to(x_stride, p.x_stride);
+  copy_to(w_stride, p.w_stride);
+  copy_to(y_stride, p.y_stride);
+  const ConvVariant& v = find_variant(parse_direction(direction), variant);
+  v.run(p, {parse_dtype(dtype), conjugate, parse_activation(activation), pointer<void>(a), pointer<void>(b),
+            pointer<void>(bias), bias_stride, pointer<void>(out), pointer<void>(workspace), stream});
+}
+
+}  // namespace
+
+void register_conv(py::module_& m) {
+  m.def("conv_variants", &variants);
+  m.def("conv_suits", &suits, py::arg("direction"), py::arg("variant"), py::arg("dtype"), py::arg("sizes"));
+  m.def("conv_run", &run, py::arg("direction"), py::arg("variant"), py::arg("dtype"), py::arg("sizes"),
+        py::arg("x_stride"), py::arg("w_stride"), py::arg("y_stride"), py::arg("conjugate"),
+        py::arg("activation"), py::arg("a"), py::arg("b"), py::arg("bias"), py::arg("bias_stride"),
+        py::arg("out"), py::arg("workspace"), py::arg("stream"));
+}
 
 }  // namespace cuconv

@@ -4,7 +4,9 @@
 //   CUCONV_GLOBAL            a kernel
 //   CUCONV_DEVICE            a function of the device alone
 //   CUCONV_HOST_DEVICE       a function of both
-//   CUCONV_LAUNCH_BOUNDS(n)  most threads a block, where the compiler needs to know
+//   CUCONV_LAUNCH_BOUNDS(n)  most threads a block; one block at a time will do, so that registers are not
+//                            spilled for the sake of more
+//   CUCONV_UNROLL            unrolls the loop that follows, so that arrays indexed by it stay in registers
 //   threadIdx, blockIdx, blockDim, gridDim, __syncthreads(), __syncwarp(), __shfl_*_sync(): as in CUDA
 //   dynamic_shared()         start of the block's dynamic shared memory, the only shared memory there is
 #pragma once
@@ -17,7 +19,8 @@
 #define CUCONV_GLOBAL __global__
 #define CUCONV_DEVICE __device__ __forceinline__
 #define CUCONV_HOST_DEVICE __host__ __device__ __forceinline__
-#define CUCONV_LAUNCH_BOUNDS(threads) __launch_bounds__(threads)
+#define CUCONV_LAUNCH_BOUNDS(threads) __launch_bounds__(threads, 1)
+#define CUCONV_UNROLL _Pragma("unroll")
 
 namespace cuconv {
 

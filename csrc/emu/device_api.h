@@ -17,6 +17,7 @@
 #define CUCONV_DEVICE inline __attribute__((always_inline))
 #define CUCONV_HOST_DEVICE inline __attribute__((always_inline))
 #define CUCONV_LAUNCH_BOUNDS(threads)
+#define CUCONV_UNROLL
 #define __shared__ static_assert(false, "shared memory is what dynamic_shared() returns, nothing else");
 
 // For the few variables read all the time: a fixed offset from the thread's own register, no call. The

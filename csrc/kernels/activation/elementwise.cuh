@@ -11,8 +11,8 @@
 
 #include "device/grid.cuh"
 #include "device/numeric.cuh"
-#include "kernels/activation/exponential.cuh"
 #include "kernels/activation/strided.cuh"
+#include "kernels/epilogue.cuh"
 
 namespace cuconv {
 
@@ -21,16 +21,14 @@ constexpr int kElementwiseThreads = 256;
 struct Relu {
   template <typename Acc>
   CUCONV_DEVICE static Acc of(Acc x) {
-    return x <= Acc{0} ? Acc{0} : x;
+    return relu(x);
   }
 };
 
-// Exponentials of negative numbers alone, so nothing overflows: exp(-x) of a large negative x would.
 struct Sigmoid {
   template <typename Acc>
   CUCONV_DEVICE static Acc of(Acc x) {
-    const Acc small = exponential(x < Acc{0} ? x : -x);
-    return (x < Acc{0} ? small : Acc{1}) / (Acc{1} + small);
+    return sigmoid(x);
   }
 };
 

@@ -10,11 +10,11 @@
 // fixed order. A row shorter than a block leaves threads idle; the launcher picks the block for the length.
 #pragma once
 
-#include <limits>
+#include <cmath>
 
+#include "device/exponential.cuh"
 #include "device/numeric.cuh"
 #include "device/reduce.cuh"
-#include "kernels/activation/exponential.cuh"
 #include "kernels/activation/strided.cuh"
 
 namespace cuconv {
@@ -51,7 +51,7 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kSoftmaxMaxThreads)
     const T* x_row = x + at.of[0];
     T* y_row = y + at.of[1];
 
-    Acc most = -std::numeric_limits<Acc>::infinity();
+    Acc most = -INFINITY;
     for (std::int64_t i = threadIdx.x; i < p.length; i += blockDim.x) {
       most = maximum(most, widen(x_row[i * p.x_stride]));
     }

@@ -30,12 +30,7 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kPoolThreads) avg_pool_kernel(PoolProble
   const std::int64_t count = p.n * p.c * p.out[0] * p.out[1] * p.out[2];
 
   for (std::int64_t i = first_item(); i < count; i += item_step()) {
-    const Coordinate out = unflatten(i, p.c, p.out);
-    const Taps d = taps_of(p, 0, out.at[0]);
-    const Taps h = taps_of(p, 1, out.at[1]);
-    const Taps w = taps_of(p, 2, out.at[2]);
-
-    const T* plane = x + out.n * p.x_stride[0] + out.c * p.x_stride[1];
+    const auto [out, plane, d, h, w] = window_of(p, x, i);
     Acc sum{};
     for (std::int64_t t = d.first; t < d.last; ++t) {
       for (std::int64_t r = h.first; r < h.last; ++r) {

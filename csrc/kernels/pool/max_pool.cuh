@@ -11,7 +11,7 @@
 // mostly from cache; the window is walked over its clipped taps, so padding costs nothing.
 #pragma once
 
-#include <limits>
+#include <cmath>
 
 #include "device/grid.cuh"
 #include "device/numeric.cuh"
@@ -29,16 +29,11 @@ template <typename T, bool kIndices>
 CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kPoolThreads)
     max_pool_kernel(PoolProblem p, const T* x, T* y, std::int64_t* indices) {
   using Acc = accumulator_t<T>;
-  constexpr Acc kMinusInfinity = -std::numeric_limits<Acc>::infinity();
+  constexpr Acc kMinusInfinity = -INFINITY;
   const std::int64_t count = p.n * p.c * p.out[0] * p.out[1] * p.out[2];
 
   for (std::int64_t i = first_item(); i < count; i += item_step()) {
-    const Coordinate out = unflatten(i, p.c, p.out);
-    const Taps d = taps_of(p, 0, out.at[0]);
-    const Taps h = taps_of(p, 1, out.at[1]);
-    const Taps w = taps_of(p, 2, out.at[2]);
-
-    const T* plane = x + out.n * p.x_stride[0] + out.c * p.x_stride[1];
+    const auto [out, plane, d, h, w] = window_of(p, x, i);
     Acc best = kMinusInfinity;
     std::int64_t best_index = (nearest_position(p, 0, d) * p.in[1] + nearest_position(p, 1, h)) * p.in[2] +
                               nearest_position(p, 2, w);

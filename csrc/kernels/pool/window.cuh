@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "device/index.cuh"
 #include "device/platform.cuh"
 #include "problem.h"
 
@@ -33,25 +34,24 @@ CUCONV_DEVICE std::int64_t offset_of(const Coordinate& i, const std::int64_t* st
   return i.n * stride[0] + i.c * stride[1] + i.at[0] * stride[2] + i.at[1] * stride[3] + i.at[2] * stride[4];
 }
 
-// The taps [first, last) of a window along one axis read the input proper; none where first >= last.
-struct Taps {
-  std::int64_t start;  // position of tap 0, negative in the padding
-  std::int64_t first;
-  std::int64_t last;
-};
-
-// Written without `+ dilation`, which could overflow.
-CUCONV_DEVICE std::int64_t taps_before(std::int64_t limit, std::int64_t start, std::int64_t window,
-                                       std::int64_t dilation) {
-  if (limit <= start) return 0;
-  const std::int64_t fit = (limit - start - 1) / dilation + 1;
-  return fit < window ? fit : window;
+CUCONV_DEVICE Taps taps_of(const PoolProblem& p, int axis, std::int64_t out) {
+  return taps_inside(out * p.stride[axis] - p.pad_low[axis], p.in[axis], p.window[axis], p.dilation[axis]);
 }
 
-CUCONV_DEVICE Taps taps_of(const PoolProblem& p, int axis, std::int64_t out) {
-  const std::int64_t start = out * p.stride[axis] - p.pad_low[axis];
-  return {start, taps_before(0, start, p.window[axis], p.dilation[axis]),
-          taps_before(p.in[axis], start, p.window[axis], p.dilation[axis])};
+// The taps of one window, along all axes, and the plane they read.
+template <typename T>
+struct Window {
+  Coordinate out;
+  const T* plane;
+  Taps d, h, w;
+};
+
+// The window of the i-th output.
+template <typename T>
+CUCONV_DEVICE Window<T> window_of(const PoolProblem& p, const T* x, std::int64_t i) {
+  const Coordinate out = unflatten(i, p.c, p.out);
+  return {out, x + out.n * p.x_stride[0] + out.c * p.x_stride[1], taps_of(p, 0, out.at[0]),
+          taps_of(p, 1, out.at[1]), taps_of(p, 2, out.at[2])};
 }
 
 // What one axis contributes to the divisor of an average: its taps on the input, with count_include_pad those

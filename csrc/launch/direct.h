@@ -1,0 +1,37 @@
+// The launchers of the direct kernels, in the form the registry wants.
+#pragma once
+
+#include "launch/registry.h"
+#include "tuning/direct_tiles.h"
+
+namespace cuconv {
+
+struct DirectNaive {
+  static Suitability suits(const ConvProblem& p, DType dtype);
+  static void run(const ConvProblem& p, const ConvArguments& args);
+};
+
+template <typename Tile>
+struct DirectTiled {
+  static Suitability suits(const ConvProblem& p, DType dtype);
+  static void run(const ConvProblem& p, const ConvArguments& args);
+};
+
+struct DirectInputGrad {
+  static Suitability suits(const ConvProblem& p, DType dtype);
+  static void run(const ConvProblem& p, const ConvArguments& args);
+};
+
+// The input gradient of a convolution of stride 1: a forward convolution on the adjoint view.
+template <typename Tile>
+struct DirectAdjoint {
+  static Suitability suits(const ConvProblem& p, DType dtype);
+  static void run(const ConvProblem& p, const ConvArguments& args);
+};
+
+struct DirectWeightGrad {
+  static Suitability suits(const ConvProblem& p, DType dtype);
+  static void run(const ConvProblem& p, const ConvArguments& args);
+};
+
+}  // namespace cuconv

@@ -1,0 +1,25 @@
+#include "kernels/direct/naive.cuh"
+#include "launch/conv.h"
+#include "launch/direct.h"
+#include "launch/dispatch.h"
+#include "launch/grid.h"
+
+namespace cuconv {
+
+constexpr double kNaiveCost = 4;  // two loads and their index arithmetic for each multiply-add
+
+Suitability DirectNaive::suits(const ConvProblem& p, DType) { return {"", 0, kNaiveCost * multiply_adds(p)}; }
+
+void DirectNaive::run(const ConvProblem& p, const ConvArguments& args) {
+  const std::int64_t outputs = outputs_of(p);
+  if (outputs == 0) return;
+  dispatch_dtype(args.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    launch("direct_naive", direct_naive_kernel<T>,
+           {{blocks_for(outputs, kDirectThreads)}, {kDirectThreads}, 0}, args.stream, p,
+           static_cast<const T*>(args.a), static_cast<const T*>(args.b), args.conjugate, epilogue_of<T>(args),
+           static_cast<T*>(args.out));
+  });
+}
+
+}  // namespace cuconv

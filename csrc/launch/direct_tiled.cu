@@ -1,0 +1,127 @@
+#include <algorithm>
+#include <string>
+
+#include "kernels/direct/tiled.cuh"
+#include "launch/conv.h"
+#include "launch/direct.h"
+#include "launch/dispatch.h"
+#include "launch/grid.h"
+
+namespace cuconv {
+namespace {
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+constexpr int accumulator_bytes(DType dtype) {
+  return dtype == DType::kFloat16 || dtype == DType::kBfloat16 ? 4 : size_of(dtype);
+}
+
+// How far the patch under a tile reaches along an axis, in floating point: the parameters may be huge.
+double reach(const ConvProblem& p, int axis, int tile) {
+  return (tile - 1.0) * static_cast<double>(p.stride[axis]) +
+         static_cast<double>(p.dilation[axis]) * (static_cast<double>(p.filter[axis]) - 1) + 1;
+}
+
+template <typename Tile>
+double shared_bytes_a_channel(const ConvProblem& p, DType dtype) {
+  const double patch = reach(p, 1, Tile::kTileP) * reach(p, 2, Tile::kTileQ);
+  const double filters = Tile::kFilters * static_cast<double>(p.filter[1]) * static_cast<double>(p.filter[2]);
+  return (patch + filters) * accumulator_bytes(dtype);
+}
+
+template <typename Tile>
+DirectTiling tiling_of(const ConvProblem& p, DType dtype) {
+  DirectTiling tiling;
+  tiling.tiles_p = ceil_div(p.out[1], Tile::kTileP);
+  tiling.tiles_q = ceil_div(p.out[2], Tile::kTileQ);
+  tiling.filter_tiles = ceil_div(p.k, Tile::kFilters);
+  tiling.tiles = p.n * p.groups * tiling.filter_tiles * p.out[0] * tiling.tiles_p * tiling.tiles_q;
+  const auto fit = static_cast<std::int64_t>(kDirectSharedLimit / shared_bytes_a_channel<Tile>(p, dtype));
+  tiling.channels = static_cast<int>(std::clamp<std::int64_t>(std::min(fit, p.c), 1, kDirectMaxChannels));
+  tiling.rows = static_cast<int>(reach(p, 1, Tile::kTileP));
+  tiling.cols = static_cast<int>(reach(p, 2, Tile::kTileQ));
+  tiling.filter_rows = static_cast<int>(p.filter[1]);
+  tiling.filter_cols = static_cast<int>(p.filter[2]);
+  // A step that is never taken may be too large for 32 bits.
+  const auto step = [](std::int64_t length, std::int64_t count) {
+    return count > 1 ? static_cast<int>(length) : 0;
+  };
+  tiling.tile_step_p = step(p.stride[1], Tile::kTileP);
+  tiling.tile_step_q = step(p.stride[2], Tile::kTileQ);
+  tiling.tap_step_p = step(p.dilation[1], p.filter[1]);
+  tiling.tap_step_q = step(p.dilation[2], p.filter[2]);
+  return tiling;
+}
+
+// x(n, c) and y(n, k) change places, the filter runs backwards: gx is the forward convolution of gy.
+ConvProblem adjoint(const ConvProblem& p) {
+  ConvProblem q = p;
+  std::swap(q.c, q.k);
+  for (int axis = 0; axis < kSpatial; ++axis) {
+    q.in[axis] = p.out[axis];
+    q.out[axis] = p.in[axis];
+    q.pad[axis] = p.dilation[axis] * (p.filter[axis] - 1) - p.pad[axis];
+    q.w_stride[3 + axis] = -p.w_stride[3 + axis];
+  }
+  std::swap(q.w_stride[1], q.w_stride[2]);
+  std::copy(std::begin(p.y_stride), std::end(p.y_stride), std::begin(q.x_stride));
+  std::copy(std::begin(p.x_stride), std::end(p.x_stride), std::begin(q.y_stride));
+  return q;
+}
+
+}  // namespace
+
+template <typename Tile>
+Suitability DirectTiled<Tile>::suits(const ConvProblem& p, DType dtype) {
+  const double bytes = shared_bytes_a_channel<Tile>(p, dtype);
+  if (bytes > kDirectSharedLimit) {
+    return {"one channel of its tile takes " + std::to_string(bytes / 1024) +
+                " KiB of shared memory, the limit is " + std::to_string(kDirectSharedLimit / 1024) + " KiB",
+            0, 0};
+  }
+  const auto padded = [](std::int64_t size, std::int64_t tile) {
+    return double(ceil_div(size, tile) * tile);
+  };
+  const double computed = double(p.groups) * padded(p.k, Tile::kFilters) * double(p.out[0]) *
+                          padded(p.out[1], Tile::kTileP) * padded(p.out[2], Tile::kTileQ);
+  return {"", 0, computed * double(p.c) * double(volume(p.filter))};
+}
+
+template <typename Tile>
+void DirectTiled<Tile>::run(const ConvProblem& p, const ConvArguments& args) {
+  if (outputs_of(p) == 0) return;
+  const DirectTiling tiling = tiling_of<Tile>(p, args.dtype);
+  const auto shared = static_cast<std::size_t>(tiling.channels * shared_bytes_a_channel<Tile>(p, args.dtype));
+  dispatch_dtype(args.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    launch("direct_tiled", direct_tiled_kernel<T, Tile>,
+           {{std::min(kMaxBlocks, tiling.tiles)}, {Tile::kThreads}, shared}, args.stream, p, tiling,
+           static_cast<const T*>(args.a), static_cast<const T*>(args.b), args.conjugate, epilogue_of<T>(args),
+           static_cast<T*>(args.out));
+  });
+}
+
+template <typename Tile>
+Suitability DirectAdjoint<Tile>::suits(const ConvProblem& p, DType dtype) {
+  for (int axis = 0; axis < kSpatial; ++axis) {
+    if (p.stride[axis] != 1) return {"it takes stride 1, not " + std::to_string(p.stride[axis]), 0, 0};
+  }
+  return DirectTiled<Tile>::suits(adjoint(p), dtype);
+}
+
+template <typename Tile>
+void DirectAdjoint<Tile>::run(const ConvProblem& p, const ConvArguments& args) {
+  ConvArguments reversed = args;
+  // The adjoint's first tap is the filter's last.
+  std::int64_t last = 0;
+  for (int axis = 0; axis < kSpatial; ++axis) last += (p.filter[axis] - 1) * p.w_stride[3 + axis];
+  reversed.b = static_cast<const char*>(args.b) + last * size_of(args.dtype);
+  DirectTiled<Tile>::run(adjoint(p), reversed);
+}
+
+template struct DirectTiled<DirectTile16x16>;
+template struct DirectTiled<DirectTile1x128>;
+template struct DirectAdjoint<DirectTile16x16>;
+template struct DirectAdjoint<DirectTile1x128>;
+
+}  // namespace cuconv

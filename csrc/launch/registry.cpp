@@ -1,0 +1,28 @@
+#include "launch/registry.h"
+
+#include "launch/check.h"
+#include "launch/direct.h"
+
+namespace cuconv {
+
+namespace {
+
+const std::vector<ConvVariant> kVariants = {
+#define CUCONV_CONV_VARIANT(name, algorithm, direction, ...) \
+  {#name, Algorithm::algorithm, Direction::direction, &__VA_ARGS__::suits, &__VA_ARGS__::run},
+#include "launch/registry.inc"
+#undef CUCONV_CONV_VARIANT
+};
+
+}  // namespace
+
+const std::vector<ConvVariant>& conv_variants() { return kVariants; }
+
+const ConvVariant& find_variant(Direction direction, const std::string& name) {
+  for (const ConvVariant& variant : conv_variants()) {
+    if (variant.direction == direction && name == variant.name) return variant;
+  }
+  throw ArgumentError("no kernel variant is called '" + name + "' in this direction");
+}
+
+}  // namespace cuconv

@@ -1,0 +1,50 @@
+// The kernel variants of convolution, as data: what each can do, what it needs, how to run it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "config.h"
+#include "launch/launch.cuh"
+#include "problem.h"
+
+namespace cuconv {
+
+// Everything a launcher needs besides the problem. Operands by direction:
+//   forward (x, w -> y), input_grad (gy, w -> gx), weight_grad (gy, x -> gw)
+struct ConvArguments {
+  DType dtype;
+  bool conjugate;  // the second operand
+  Activation activation;
+  const void* a;
+  const void* b;
+  const void* bias;  // null without one
+  std::int64_t bias_stride;
+  void* out;
+  void* workspace;
+  Stream stream;
+};
+
+// What a launcher answers about a problem. Only sizes decide, and never the batch: an image's bits do not
+// depend on its neighbours.
+struct Suitability {
+  std::string refusal;  // why not; empty where it can
+  std::int64_t workspace_bytes = 0;
+  double cost = 0;  // multiply-adds, weighed by how slow this kernel is at them; only the order matters
+};
+
+struct ConvVariant {
+  const char* name;
+  Algorithm algorithm;
+  Direction direction;
+  Suitability (*suits)(const ConvProblem&, DType);
+  void (*run)(const ConvProblem&, const ConvArguments&);
+};
+
+const std::vector<ConvVariant>& conv_variants();
+
+// Throws ArgumentError where there is none of that name for that direction.
+const ConvVariant& find_variant(Direction direction, const std::string& name);
+
+}  // namespace cuconv
