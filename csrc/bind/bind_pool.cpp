@@ -1,7 +1,84 @@
+// Pooling for Python. A problem crosses as its sizes and the strides of its tensors, all in elements.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <string>
+
+#include "bind/arguments.h"
 #include "bind/register.h"
+#include "launch/pool.h"
+
+namespace py = pybind11;
 
 namespace cuconv {
+namespace {
 
-void register_pool(pybind11::module_&) {}
+using Sizes = Integers<23>;  // n, c, then in, window, out, stride, pad_low, pad_high, dilation: three each
+using Strides = Integers<5>;
+using Address = std::uintptr_t;
+
+PoolProblem read_problem(const Sizes& sizes, bool count_include_pad, const Strides& x_stride,
+                         const Strides& y_stride) {
+  PoolProblem p = {};
+  p.n = sizes[0];
+  p.c = sizes[1];
+  std::int64_t* const triples[] = {p.in, p.window, p.out, p.stride, p.pad_low, p.pad_high, p.dilation};
+  for (int i = 0; i < 7; ++i) {
+    for (int axis = 0; axis < kSpatial; ++axis) triples[i][axis] = sizes[2 + i * kSpatial + axis];
+  }
+  for (int axis = 0; axis < kSpatial; ++axis) {
+    if (p.window[axis] < 1 || p.stride[axis] < 1 || p.dilation[axis] < 1) {
+      throw ArgumentError("window, stride and dilation must be at least 1");
+    }
+  }
+  p.count_include_pad = count_include_pad;
+  copy_to(x_stride, p.x_stride);
+  copy_to(y_stride, p.y_stride);
+  return p;
+}
+
+void run_max_pool(const std::string& dtype, const Sizes& sizes, const Strides& x_stride,
+                  const Strides& y_stride, const Strides& index_stride, Address x, Address y, Address indices,
+                  Address stream) {
+  PoolProblem p = read_problem(sizes, true, x_stride, y_stride);
+  copy_to(index_stride, p.index_stride);
+  max_pool(p, parse_dtype(dtype), pointer<void>(x), pointer<void>(y), pointer<std::int64_t>(indices), stream);
+}
+
+std::int64_t max_pool_grad_bytes(const std::string& dtype, const Sizes& sizes) {
+  return max_pool_grad_workspace(read_problem(sizes, true, {}, {}), parse_dtype(dtype));
+}
+
+void run_max_pool_grad(const std::string& dtype, const Sizes& sizes, const Strides& gx_stride,
+                       const Strides& gy_stride, const Strides& index_stride, Address gy, Address indices,
+                       Address gx, Address workspace, Address stream) {
+  PoolProblem p = read_problem(sizes, true, gx_stride, gy_stride);
+  copy_to(index_stride, p.index_stride);
+  max_pool_grad(p, parse_dtype(dtype), pointer<void>(gy), pointer<std::int64_t>(indices), pointer<void>(gx),
+                pointer<void>(workspace), stream);
+}
+
+void run_avg_pool(const std::string& dtype, const Sizes& sizes, bool count_include_pad,
+                  const Strides& x_stride, const Strides& y_stride, Address x, Address y, Address stream) {
+  avg_pool(read_problem(sizes, count_include_pad, x_stride, y_stride), parse_dtype(dtype), pointer<void>(x),
+           pointer<void>(y), stream);
+}
+
+void run_avg_pool_grad(const std::string& dtype, const Sizes& sizes, bool count_include_pad,
+                       const Strides& gx_stride, const Strides& gy_stride, Address gy, Address gx,
+                       Address stream) {
+  avg_pool_grad(read_problem(sizes, count_include_pad, gx_stride, gy_stride), parse_dtype(dtype),
+                pointer<void>(gy), pointer<void>(gx), stream);
+}
+
+}  // namespace
+
+void register_pool(py::module_& m) {
+  m.def("max_pool", &run_max_pool);
+  m.def("max_pool_grad_workspace", &max_pool_grad_bytes);
+  m.def("max_pool_grad", &run_max_pool_grad);
+  m.def("avg_pool", &run_avg_pool);
+  m.def("avg_pool_grad", &run_avg_pool_grad);
+}
 
 }  // namespace cuconv

@@ -1,0 +1,94 @@
+#include <algorithm>
+#include <type_traits>
+
+#include "kernels/pool/avg_pool.cuh"
+#include "kernels/pool/max_pool.cuh"
+#include "kernels/pool/max_pool_grad.cuh"
+#include "launch/dispatch.h"
+#include "launch/grid.h"
+#include "launch/pool.h"
+
+namespace cuconv {
+namespace {
+
+std::int64_t inputs_of(const PoolProblem& p) { return p.n * p.c * p.in[0] * p.in[1] * p.in[2]; }
+std::int64_t outputs_of(const PoolProblem& p) { return p.n * p.c * p.out[0] * p.out[1] * p.out[2]; }
+
+LaunchShape one_thread_each(std::int64_t items) {
+  return {{blocks_for(items, kPoolThreads)}, {kPoolThreads}, 0};
+}
+
+bool is_half(DType dtype) { return size_of(dtype) == 2; }
+
+// The same problem with gx contiguous, as the workspace of sums is.
+PoolProblem with_contiguous_input(PoolProblem p) {
+  std::int64_t step = 1;
+  for (int axis = kSpatial - 1; axis >= 0; --axis) {
+    p.x_stride[2 + axis] = step;
+    step *= p.in[axis];
+  }
+  p.x_stride[1] = step;
+  p.x_stride[0] = step * p.c;
+  return p;
+}
+
+}  // namespace
+
+void max_pool(const PoolProblem& p, DType dtype, const void* x, void* y, std::int64_t* indices,
+              Stream stream) {
+  const std::int64_t outputs = outputs_of(p);
+  if (outputs == 0) return;
+  dispatch_real_dtype(dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    dispatch_bool(indices != nullptr, [&](auto with_indices) {
+      launch("max_pool", max_pool_kernel<T, with_indices.value>, one_thread_each(outputs), stream, p,
+             static_cast<const T*>(x), static_cast<T*>(y), indices);
+    });
+  });
+}
+
+std::int64_t max_pool_grad_workspace(const PoolProblem& p, DType dtype) {
+  return is_half(dtype) ? inputs_of(p) * static_cast<std::int64_t>(sizeof(float)) : 0;
+}
+
+void max_pool_grad(const PoolProblem& p, DType dtype, const void* gy, const std::int64_t* indices, void* gx,
+                   void* workspace, Stream stream) {
+  const std::int64_t inputs = inputs_of(p);
+  if (inputs == 0) return;
+  dispatch_real_dtype(dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using Acc = accumulator_t<T>;
+    constexpr bool kRounds = !std::is_same_v<T, Acc>;
+    const PoolProblem summed = kRounds ? with_contiguous_input(p) : p;
+    auto* sums = static_cast<Acc*>(kRounds ? workspace : gx);
+    launch("max_pool_grad", max_pool_grad_kernel<T>,
+           {{std::min(kMaxBlocks, p.n * p.c)}, {kChunk}, kMaxPoolGradShared<T>}, stream, summed,
+           static_cast<const T*>(gy), indices, sums);
+    if constexpr (kRounds) {
+      launch("round_sums", round_sums_kernel<T>, one_thread_each(inputs), stream, p, sums,
+             static_cast<T*>(gx));
+    }
+  });
+}
+
+void avg_pool(const PoolProblem& p, DType dtype, const void* x, void* y, Stream stream) {
+  const std::int64_t outputs = outputs_of(p);
+  if (outputs == 0) return;
+  dispatch_dtype(dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    launch("avg_pool", avg_pool_kernel<T>, one_thread_each(outputs), stream, p, static_cast<const T*>(x),
+           static_cast<T*>(y));
+  });
+}
+
+void avg_pool_grad(const PoolProblem& p, DType dtype, const void* gy, void* gx, Stream stream) {
+  const std::int64_t inputs = inputs_of(p);
+  if (inputs == 0) return;
+  dispatch_dtype(dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    launch("avg_pool_grad", avg_pool_grad_kernel<T>, one_thread_each(inputs), stream, p,
+           static_cast<const T*>(gy), static_cast<T*>(gx));
+  });
+}
+
+}  // namespace cuconv
