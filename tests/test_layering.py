@@ -28,7 +28,7 @@ CPP_ARROWS = {
 # The emulator is entered through these two doors, and by its own binding.
 EMULATOR_DOORS = {"device/platform.cuh", "launch/launch.cuh", "bind/emulation.cpp"}
 EMULATOR_DOORS |= {"bind/emulation.h", "bind/module.cpp"}
-KERNEL_FAMILIES_SHARED = {"kernels/epilogue.cuh"}
+KERNEL_FAMILIES_SHARED = {"kernels/epilogue.cuh"}  # what several families store through
 
 
 def cpp_files():

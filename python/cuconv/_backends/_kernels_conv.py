@@ -1,0 +1,151 @@
+"""Convolution by compiled kernels: the choice among their variants, and the call."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from cuconv._arguments import FAMILIES
+from cuconv._backends._operands import Operands, element_strides
+from cuconv._backends._protocol import Array, Candidate, ConvOptions, Direction
+from cuconv._problem import ConvProblem
+from cuconv.errors import UnsupportedError
+
+STATUS = "emulated only"  # until a run on a device is on record
+
+
+def sizes_of(problem: ConvProblem) -> tuple[int, ...]:
+    """A problem's sizes as the extension module takes them; channels are counted by group."""
+    return (
+        problem.batch,
+        problem.groups,
+        problem.in_channels // problem.groups,
+        problem.out_channels // problem.groups,
+        *problem.input,
+        *problem.kernel,
+        *problem.output,
+        *problem.stride,
+        *problem.pad_low,
+        *problem.dilation,
+    )
+
+
+def image_strides(array: Array, channels: int) -> tuple[int, ...]:
+    """(n, group, channel, d, h, w) for x and y, with so many channels a group."""
+    n, c, *spatial = element_strides(array)
+    return (n, c * channels, c, *spatial)
+
+
+def filter_strides(array: Array, filters: int) -> tuple[int, ...]:
+    """(group, k, c, t, r, s) with so many filters a group."""
+    k, *rest = element_strides(array)
+    return (k * filters, k, *rest)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelConv:
+    """A convolution by one kernel variant."""
+
+    backend: ConvKernels
+    direction: Direction
+    problem: ConvProblem
+    options: ConvOptions
+    algo: str
+    variant: str
+    workspace_bytes: int
+
+    def __call__(self, a: Array, b: Array, bias: Array | None, out: Array) -> None:
+        x, w, y = {
+            "forward": (a, b, out),
+            "input_grad": (out, b, a),
+            "weight_grad": (b, out, a),
+        }[self.direction]
+        problem = self.problem
+        c, k = problem.in_channels // problem.groups, problem.out_channels // problem.groups
+        names = {
+            "forward": ("x", "w", "y"),
+            "input_grad": ("grad of y", "w", "grad of x"),
+            "weight_grad": ("grad of y", "x", "grad of w"),
+        }[self.direction]
+        with self.backend._operands() as place:
+            self.backend._module.conv_run(
+                self.direction,
+                self.variant,
+                problem.dtype.name,
+                sizes_of(problem),
+                image_strides(x, c),
+                filter_strides(w, k),
+                image_strides(y, k),
+                self.options.conjugate,
+                self.options.activation or "",
+                place.input(a, names[0]),
+                place.input(b, names[1]),
+                0 if bias is None else place.input(bias, "bias"),
+                0 if bias is None else element_strides(bias)[0],
+                place.output(out, names[2]),
+                place.workspace(self.workspace_bytes),
+                place.stream,
+            )
+
+
+class ConvKernels:
+    """The part of `KernelBackend` that is convolution."""
+
+    _module: Any
+    forced_variant: str | None
+
+    def _operands(self) -> Operands:
+        raise NotImplementedError
+
+    def conv_candidates(
+        self, direction: Direction, problem: ConvProblem, options: ConvOptions
+    ) -> list[Candidate]:
+        """One candidate a family: its best variant, or the reason why there is none."""
+        return [self._best(family, direction, problem, options) for family in FAMILIES]
+
+    def _best(
+        self, family: str, direction: Direction, problem: ConvProblem, options: ConvOptions
+    ) -> Candidate:
+        variants = [
+            self._candidate(name, algorithm, direction, problem, options)
+            for name, algorithm, of in self._module.conv_variants()
+            if of == direction and algorithm == family
+        ]
+        if not variants:
+            reason = f"the {family} family has no CUDA kernel; direct does this problem"
+            return Candidate(family, False, reason, 0, math.inf, "", STATUS)
+        return min(variants, key=lambda c: (not c.supported, c.cost))
+
+    def _candidate(
+        self,
+        variant: str,
+        family: str,
+        direction: Direction,
+        problem: ConvProblem,
+        options: ConvOptions,
+    ) -> Candidate:
+        refusal, workspace, cost = self._module.conv_suits(
+            direction, variant, problem.dtype.name, sizes_of(problem)
+        )
+        limit = options.workspace_limit
+        if self.forced_variant not in (None, variant):
+            refusal = f"variant={self.forced_variant!r} is forced"
+        elif not refusal and limit is not None and workspace > limit:
+            refusal = f"it needs {workspace} bytes of workspace, workspace_limit={limit}"
+        reason = f"{variant}: {refusal}" if refusal else ""
+        return Candidate(family, not refusal, reason, workspace, cost, variant, STATUS)
+
+    def conv(self, direction: Direction, problem: ConvProblem, options: ConvOptions) -> KernelConv:
+        candidates = self.conv_candidates(direction, problem, options)
+        if options.algo in FAMILIES:
+            candidates = [c for c in candidates if c.algo == options.algo]
+        supported = [c for c in candidates if c.supported]
+        if not supported:
+            raise UnsupportedError(
+                "; ".join(c.reason for c in candidates if c.variant or len(candidates) == 1)
+            )
+        best = min(supported, key=lambda c: c.cost)
+        return KernelConv(
+            self, direction, problem, options, best.algo, best.variant, best.workspace_bytes
+        )
