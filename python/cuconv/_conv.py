@@ -16,7 +16,7 @@ from cuconv import autotune
 from cuconv._arrays import Operands, operands
 from cuconv._backends._protocol import Array, Backend, ConvExecutor, ConvOptions, Direction
 from cuconv._padding import fold, pad
-from cuconv._problem import ConvCall
+from cuconv._problem import ConvCall, ConvProblem
 
 Options = dict[str, Any]  # by name, as the caller gave them
 
@@ -92,9 +92,25 @@ class Convolution:
         problem = self.call.problem
         return problem.out_channels if self.direction == "forward" else problem.in_channels
 
+    @property
+    def folds_halves(self) -> bool:
+        """Whether sums of float16 or bfloat16 go on when the border is folded back.
+
+        They are kept in float32 until then, so that they are rounded once.
+        """
+        folds = self.direction == "input_grad" and self.call.border is not None
+        return folds and self.call.problem.dtype.itemsize == 2
+
+    @property
+    def problem(self) -> ConvProblem:
+        """What the backend computes."""
+        if self.folds_halves:
+            return replace(self.call.problem, dtype=np.dtype(np.float32))
+        return self.call.problem
+
     def executor(self, backend: Backend) -> ConvExecutor:
         """For any `algo` but "autotune", which needs arrays."""
-        return backend.conv(self.direction, self.call.problem, self.options)
+        return backend.conv(self.direction, self.problem, self.options)
 
     def run(self, inputs: Operands, out: Any, executor: ConvExecutor | None = None) -> Array:
         """`inputs.arrays` are the two operands of the direction, and the bias if there is one."""
@@ -116,13 +132,15 @@ class Convolution:
         return result.finish(compute)
 
     def tuned(self, backend: Backend, run: Any, again: bool = False) -> ConvExecutor:
-        problem = self.call.problem
+        problem = self.problem
         family = autotune.fastest_family(backend, self.direction, problem, self.options, run, again)
         return backend.conv(self.direction, problem, replace(self.options, algo=family))
 
     def canonical(self, a: Array, b: Array) -> tuple[Array, Array]:
         """The operands as the backend wants them: views, and a padded copy where borders ask."""
         call = self.call
+        if self.folds_halves:
+            a, b = a.astype(np.float32), b.astype(np.float32)
         a = call.layout.view(a)
         if self.direction == "weight_grad":
             return a, self.bordered(call.layout.view(b))
@@ -140,7 +158,7 @@ class Convolution:
         if self.direction == "weight_grad":
             executor(a, b, None, call.layout.weight_view(out, call.flip))
         elif self.direction == "input_grad" and call.border:
-            padded = type(out)(call.problem.x_shape, out.dtype)
+            padded = type(out)(self.problem.x_shape, self.problem.dtype)
             executor(a, b, bias, padded)
             call.layout.view(out)[...] = fold(padded, call.padding_mode, call.border)
         else:

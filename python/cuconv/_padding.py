@@ -43,11 +43,8 @@ def pad(x: Array, mode: str, border: Pairs) -> Array:
 def fold(padded: Array, mode: str, border: Pairs) -> Array:
     """The adjoint of `pad`: each element of the input gathers from all places that show it.
 
-    Sums are taken one position after the other, in float32 for float16 and bfloat16.
+    Sums are taken one position after the other.
     """
-    dtype = padded.dtype
-    if dtype.itemsize == 2:
-        padded = padded.astype(np.float32)
     for axis, low, high in reversed(border_axes(border)):
         size = padded.shape[axis] - low - high
         index: list[Any] = [slice(None)] * padded.ndim
@@ -60,4 +57,4 @@ def fold(padded: Array, mode: str, border: Pairs) -> Array:
                 index[axis] = slice(position, position + 1)
                 folded[target] += padded[tuple(index)]
         padded = folded
-    return padded.astype(dtype, copy=False)
+    return padded
