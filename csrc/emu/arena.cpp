@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <utility>
 
 #include "emu/fault.h"
@@ -40,9 +41,9 @@ void check_written(const Region& region) {
 CUCONV_EMU_THREAD_LOCAL AddressRange arena_addresses = {};
 
 Arena& arena() {
-  thread_local Arena the_arena;
-  arena_addresses = the_arena.addresses();
-  return the_arena;
+  thread_local const auto the_arena = std::make_unique<Arena>();  // on the heap: see CUCONV_EMU_THREAD_LOCAL
+  arena_addresses = the_arena->addresses();
+  return *the_arena;
 }
 
 std::string Region::describe(const std::byte* address) const {

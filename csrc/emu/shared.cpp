@@ -1,6 +1,7 @@
 #include "emu/shared.h"
 
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "emu/flavour.h"
@@ -29,9 +30,9 @@ CUCONV_EMU_THREAD_LOCAL std::byte* shared_memory = nullptr;
 CUCONV_EMU_THREAD_LOCAL SharedWindow shared_window = {};
 
 SharedMemory::SharedMemory(std::size_t bytes) {
-  thread_local Storage storage;
-  shared_memory = storage.base;
-  shared_window = {storage.addresses.range(), bytes, storage.cells.data()};
+  thread_local const auto storage = std::make_unique<Storage>();  // on the heap: see CUCONV_EMU_THREAD_LOCAL
+  shared_memory = storage->base;
+  shared_window = {storage->addresses.range(), bytes, storage->cells.data()};
   poison(shared_memory - kGuard, kGuard + kMaxSharedBytes + kGuard);
   unpoison(shared_memory, bytes);
 }
