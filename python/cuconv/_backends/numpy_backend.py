@@ -36,6 +36,12 @@ def spans(size: int, length: int) -> list[range]:
     return [range(i, min(i + length, size)) for i in range(0, size, length)]
 
 
+def spread(steps: Sequence[int], by: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
+    """Strides that skip elements; none where only one is taken, because `by` may be huge there."""
+    axes = zip(steps, by, counts, strict=True)
+    return tuple(step * factor if count > 1 else 0 for step, factor, count in axes)
+
+
 def slices_of(box: Box) -> tuple[slice, slice, slice]:
     d, h, w = (slice(r.start, r.stop) for r in box)
     return d, h, w
@@ -162,6 +168,46 @@ class LoweredConv:
 
     def lower(self, x: Array, taps: list[Triple], box: Box) -> Array:
         n, groups, c = x.shape[:3]
+        positions = math.prod(len(r) for r in box)
+        if len(taps) > 1 and math.prod(self.patch_size(box)) <= len(taps) * positions:
+            columns = self.windows(self.patch(x, box), box)
+        else:
+            columns = self.shifted(x, taps, box)
+        return columns.reshape(n, groups, len(taps) * c, positions)
+
+    def patch_size(self, box: Box) -> tuple[int, ...]:
+        """What all windows of a box reach over."""
+        p = self.problem
+        return tuple(
+            (len(r) - 1) * p.stride[axis] + p.dilation[axis] * (p.kernel[axis] - 1) + 1
+            for axis, r in enumerate(box)
+        )
+
+    def patch(self, x: Array, box: Box) -> Array:
+        """The input under a box, with the zeros of its padding."""
+        sizes, sources, targets = self.patch_size(box), [], []
+        for axis, size in enumerate(sizes):
+            start = box[axis].start * self.problem.stride[axis] - self.problem.pad_low[axis]
+            first, last = max(start, 0), min(start + size, x.shape[3 + axis])
+            sources.append(slice(first, max(first, last)))
+            targets.append(slice(first - start, max(first, last) - start))
+        patch = np.zeros((*x.shape[:3], *sizes), accumulator(x.dtype))
+        patch[at(tuple(targets))] = x[at(tuple(sources))]
+        return patch
+
+    def windows(self, patch: Array, box: Box) -> Array:
+        """(images, groups, taps, channels, positions), a copy of a view of all windows at once."""
+        n, group, c, *steps = patch.strides
+        p = self.problem
+        positions = tuple(len(r) for r in box)
+        shape = (*patch.shape[:2], *p.kernel, patch.shape[2], *positions)
+        strides = (n, group, *spread(steps, p.dilation, p.kernel), c)
+        strides += spread(steps, p.stride, positions)
+        return np.lib.stride_tricks.as_strided(patch, shape, strides)
+
+    def shifted(self, x: Array, taps: list[Triple], box: Box) -> Array:
+        """The same, tap by tap: for one tap, and for windows with wide gaps."""
+        n, groups, c = x.shape[:3]
         shape = (n, groups, len(taps), c, *(len(r) for r in box))
         columns = np.empty(shape, accumulator(x.dtype))
         for i, tap in enumerate(taps):
@@ -174,7 +220,7 @@ class LoweredConv:
             if any(s.start > 0 or s.stop < len(r) for s, r in zip(met, box, strict=True)):
                 target[...] = 0
             target[at(met)] = x[at(source)]
-        return columns.reshape(n, groups, len(taps) * c, math.prod(shape[4:]))
+        return columns
 
     def raise_onto(self, sums: Array, columns: Array, taps: list[Triple], box: Box) -> None:
         """The adjoint of `lower`: adds columns to the inputs they were lowered from."""
@@ -213,7 +259,7 @@ def sizes_of(direction: Direction, problem: ConvProblem, algo: str) -> Sizes:
     taps = math.prod(problem.kernel)
     lowered = problem.in_channels * (taps if algo == "im2col" else 1)
     fixed = problem.out_channels * (problem.in_channels // problem.groups) * taps
-    position = lowered + 2 * problem.out_channels
+    position = 2 * lowered + 2 * problem.out_channels  # columns, the patch they come from, sums
     if direction == "input_grad":
         fixed += 2 * math.prod(problem.x_shape[1:])
     return Sizes(fixed * item, position * item)
