@@ -104,6 +104,7 @@ PYTHON_LEVELS = {
     "conv": 6,
     "conv_grad": 6,
     "pool": 6,
+    "pool_grad": 6,
     "activation": 6,
     "plan": 7,
     "inception": 7,

@@ -32,17 +32,19 @@ from cuconv.inception import Inception, InceptionWeights, inception_reduce, max_
 from cuconv.plan import Conv1dPlan, Conv2dPlan, Conv3dPlan, algorithms
 from cuconv.pool import (
     avg_pool1d,
-    avg_pool1d_grad,
     avg_pool2d,
-    avg_pool2d_grad,
     avg_pool3d,
-    avg_pool3d_grad,
     global_avg_pool,
     max_pool1d,
-    max_pool1d_grad,
     max_pool2d,
-    max_pool2d_grad,
     max_pool3d,
+)
+from cuconv.pool_grad import (
+    avg_pool1d_grad,
+    avg_pool2d_grad,
+    avg_pool3d_grad,
+    max_pool1d_grad,
+    max_pool2d_grad,
     max_pool3d_grad,
 )
 

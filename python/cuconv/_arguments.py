@@ -19,6 +19,7 @@ LIMIT = 2**63 - 1  # what the kernels' 64-bit sizes and offsets can hold
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 REAL_DTYPES = (np.dtype("float16"), BFLOAT16, np.dtype("float32"), np.dtype("float64"))
 DTYPES = (*REAL_DTYPES, np.dtype("complex64"), np.dtype("complex128"))
+INDEX = np.dtype(np.int64)  # of positions
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 ACTIVATIONS = (None, "relu", "sigmoid", "tanh")

@@ -17,10 +17,10 @@ def adopt(name: str, value: Any) -> Array:
     """A NumPy or CuPy array as it is, anything else that speaks DLPack without a copy."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be ignored: fill it first")
-    if isinstance(value, np.ndarray):
-        return value.view(np.ndarray)  # subclasses give their operators other meanings
     if is_cupy(value):
         return value
+    if isinstance(value, np.ndarray):
+        return value.view(np.ndarray)  # subclasses give their operators other meanings
     if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
         return from_dlpack(name, value)
     raise TypeError(f"{name} must be a NumPy or CuPy array, got {arguments.show(value)}")

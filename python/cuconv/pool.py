@@ -1,21 +1,16 @@
-"""Max- and average-pooling with their gradients, in one, two and three dimensions."""
+"""Max- and average-pooling, in one, two and three dimensions."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from cuconv import _arguments as arguments
-from cuconv._arguments import DTYPES, REAL_DTYPES
-from cuconv._arrays import Operands, adopt, operands
-from cuconv._backends import backend_for
+from cuconv._arguments import DTYPES, INDEX, REAL_DTYPES
+from cuconv._arrays import Operands, operands
 from cuconv._backends._protocol import Array
 from cuconv._docstrings import documented
-from cuconv._layout import Layout, read_layout
+from cuconv._layout import read_layout
 from cuconv._problem import PoolCall, pool_call
-
-INDEX = np.dtype(np.int64)
 
 _MAX_POOL = """<rank>-D max-pooling.
 
@@ -66,43 +61,6 @@ _MAX_POOL = """<rank>-D max-pooling.
     (2, 3, <half>)
     """
 
-_MAX_POOL_GRAD = """Gradient of `max_pool<rank>d` from the positions of the maxima.
-
-    gx[n,c][j] = sum of grad_out[n,c][p] over all p with indices[n,c][p] = j
-
-    Parameters
-    ----------
-    grad_out : array, <pool_y>, or without N
-        Gradient with respect to the result; float16, bfloat16, float32 or float64.
-    indices : int64 array of the same shape
-        As `max_pool<rank>d` returned them. Positions outside the plane are left out.
-    input_shape : sequence of int
-        The shape of the pooled input.
-    layout : {"<layout>", "<last>"}, default "<layout>"
-
-    Returns
-    -------
-    array of shape `input_shape`
-
-    Raises
-    ------
-    ValueError, TypeError, cuconv.CudaUnavailableError, cuconv.CudaError
-        As `conv<rank>d`.
-
-    Notes
-    -----
-    Sums run in the order of the outputs, in float32 for float16 and bfloat16. With M windows over
-    an element the error is at most M eps times the sum of |grad_out|.
-
-    Examples
-    --------
-    >>> import numpy as np, cuconv
-    >>> x = np.ones((2, 3, <sizes>), "float32")
-    >>> y, indices = cuconv.max_pool<rank>d(x, 2, return_indices=True)
-    >>> float(cuconv.max_pool<rank>d_grad(np.ones_like(y), indices, x.shape).sum()) == y.size
-    True
-    """
-
 _AVG_POOL = """<rank>-D average-pooling.
 
     y[n,c][p] = (sum over taps t of x[n,c][p*stride + t - pad]) / count(p)      (outside x: 0)
@@ -138,39 +96,6 @@ _AVG_POOL = """<rank>-D average-pooling.
     (2, 3, <half>)
     """
 
-_AVG_POOL_GRAD = """Gradient of `avg_pool<rank>d`.
-
-    gx[n,c][i] = sum of grad_out[n,c][p] / count(p) over the windows p that hold i
-
-    Parameters
-    ----------
-    grad_out : array, <pool_y>, or without N
-        Gradient with respect to the result.
-    input_shape : sequence of int
-        The shape of the pooled input.
-    kernel_size, stride, padding, ceil_mode, count_include_pad, layout
-        As in the forward call.
-
-    Returns
-    -------
-    array of shape `input_shape`
-
-    Raises
-    ------
-    ValueError, TypeError, cuconv.CudaUnavailableError, cuconv.CudaError
-        As `conv<rank>d`; ValueError where `grad_out` is not of the forward call's shape.
-
-    Notes
-    -----
-    With M windows over an element the error is at most (M + 2) * eps * sum of |grad_out| / count.
-
-    Examples
-    --------
-    >>> import numpy as np, cuconv
-    >>> cuconv.avg_pool<rank>d_grad(np.ones((2, 3, <half>)), (2, 3, <sizes>), 2).shape
-    (2, 3, <sizes>)
-    """
-
 
 def _max_pool(
     rank: int, x: Any, kernel_size: Any, return_indices: Any, out: Any, **options: Any
@@ -189,32 +114,6 @@ def _max_pool(
     return (result, indices) if wanted else result
 
 
-def _max_pool_grad(rank: int, grad_out: Any, indices: Any, input_shape: Any, layout: Any) -> Array:
-    order = read_layout(layout, rank)
-    inputs = operands(("grad_out", grad_out), dtypes=REAL_DTYPES)
-    (gy,) = inputs.arrays
-    indices = adopt("indices", indices)
-    backend_for([("grad_out", gy), ("indices", indices)])  # one kind, one device
-    if indices.dtype != INDEX:
-        raise TypeError(f"indices must be int64, got {indices.dtype}")
-    if indices.shape != gy.shape:
-        raise ValueError(f"indices have shape {indices.shape}, but grad_out has {gy.shape}")
-    x_shape = arguments.shape("input_shape", input_shape)
-    check_same_planes(order, gy.shape, x_shape)
-    return inputs.result(x_shape, None).finish(
-        lambda gx: inputs.backend.max_pool_grad(order.view(gy), order.view(indices), order.view(gx))
-    )
-
-
-def check_same_planes(order: Layout, y_shape: tuple[int, ...], x_shape: tuple[int, ...]) -> None:
-    y_batch, y_channels, _ = order.split("grad_out", y_shape)
-    x_batch, x_channels, _ = order.split("input_shape", x_shape)
-    if (y_batch, y_channels) != (x_batch, x_channels):
-        raise ValueError(
-            f"grad_out {y_shape} and input_shape {x_shape} differ in their batch or channels"
-        )
-
-
 def _avg_pool(rank: int, x: Any, kernel_size: Any, out: Any, **options: Any) -> Array:
     inputs = operands(("x", x), out=out, dtypes=DTYPES)
     (x,) = inputs.arrays
@@ -226,24 +125,6 @@ def run_avg_pool(inputs: Operands, call: PoolCall, out: Any) -> Array:
     view = call.layout.view
     return inputs.result(call.y_shape, out).finish(
         lambda y: inputs.backend.avg_pool(call.problem, view(inputs.arrays[0]), view(y))
-    )
-
-
-def _avg_pool_grad(
-    rank: int, grad_out: Any, input_shape: Any, kernel_size: Any, **options: Any
-) -> Array:
-    inputs = operands(("grad_out", grad_out), dtypes=DTYPES)
-    (gy,) = inputs.arrays
-    x_shape = arguments.shape("input_shape", input_shape)
-    call = pool_call(rank, inputs.dtype, x_shape, kernel_size, x_name="input_shape", **options)
-    if gy.shape != call.y_shape:
-        raise ValueError(
-            f"grad_out has shape {gy.shape}, but for an input of shape {x_shape} it must have "
-            f"{call.y_shape}"
-        )
-    view = call.layout.view
-    return inputs.result(x_shape, None).finish(
-        lambda gx: inputs.backend.avg_pool_grad(call.problem, view(gy), view(gx))
     )
 
 
@@ -377,27 +258,6 @@ def max_pool3d(
     )
 
 
-@documented(_MAX_POOL_GRAD, 1)
-def max_pool1d_grad(
-    grad_out: Any, indices: Any, input_shape: Any, *, layout: str | None = None
-) -> Array:
-    return _max_pool_grad(1, grad_out, indices, input_shape, layout)
-
-
-@documented(_MAX_POOL_GRAD, 2)
-def max_pool2d_grad(
-    grad_out: Any, indices: Any, input_shape: Any, *, layout: str | None = None
-) -> Array:
-    return _max_pool_grad(2, grad_out, indices, input_shape, layout)
-
-
-@documented(_MAX_POOL_GRAD, 3)
-def max_pool3d_grad(
-    grad_out: Any, indices: Any, input_shape: Any, *, layout: str | None = None
-) -> Array:
-    return _max_pool_grad(3, grad_out, indices, input_shape, layout)
-
-
 @documented(_AVG_POOL, 1)
 def avg_pool1d(
     x: Any,
@@ -465,81 +325,6 @@ def avg_pool3d(
         x,
         kernel_size,
         out,
-        stride=stride,
-        padding=padding,
-        ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad,
-        layout=layout,
-    )
-
-
-@documented(_AVG_POOL_GRAD, 1)
-def avg_pool1d_grad(
-    grad_out: Any,
-    input_shape: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    *,
-    layout: str | None = None,
-) -> Array:
-    return _avg_pool_grad(
-        1,
-        grad_out,
-        input_shape,
-        kernel_size,
-        stride=stride,
-        padding=padding,
-        ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad,
-        layout=layout,
-    )
-
-
-@documented(_AVG_POOL_GRAD, 2)
-def avg_pool2d_grad(
-    grad_out: Any,
-    input_shape: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    *,
-    layout: str | None = None,
-) -> Array:
-    return _avg_pool_grad(
-        2,
-        grad_out,
-        input_shape,
-        kernel_size,
-        stride=stride,
-        padding=padding,
-        ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad,
-        layout=layout,
-    )
-
-
-@documented(_AVG_POOL_GRAD, 3)
-def avg_pool3d_grad(
-    grad_out: Any,
-    input_shape: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    *,
-    layout: str | None = None,
-) -> Array:
-    return _avg_pool_grad(
-        3,
-        grad_out,
-        input_shape,
-        kernel_size,
         stride=stride,
         padding=padding,
         ceil_mode=ceil_mode,

@@ -1,0 +1,209 @@
+"""The CuPy backend without a GPU: what it does with devices, streams and memory.
+
+CuPy is played by arrays of host memory, the CUDA module by the emulated one, which computes with
+any address it is given. So this proves the Python side: that arrays stay where they are, results
+are CuPy's, launches go to the current stream, and workspace comes from CuPy's pool.
+"""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+
+import cuconv
+import problems
+from compare import assert_equal
+from conftest import target_or_skip
+from cuconv import _backends
+from cuconv._backends import cuda, emulated
+
+
+class Memory:
+    def __init__(self, ptr):
+        self.ptr = ptr
+
+
+class FakeArray(np.ndarray):
+    """An array on a pretended GPU."""
+
+    gpu = 0
+
+    def __array_finalize__(self, source):
+        self.gpu = getattr(source, "gpu", 0)
+
+    @property
+    def data(self):
+        return Memory(self.__array_interface__["data"][0])
+
+    @property
+    def device(self):
+        return types.SimpleNamespace(id=self.gpu)
+
+
+ENTERED = []  # numbers of the devices that calls switched to
+
+
+class Device:
+    current = 0
+
+    def __init__(self, number):
+        self.number = number
+
+    def __enter__(self):
+        self.before, Device.current = Device.current, self.number
+        ENTERED.append(self.number)
+        return self
+
+    def __exit__(self, *_):
+        Device.current = self.before
+
+
+class FakeModule:
+    """The emulated module, noting the stream of every launch."""
+
+    def __init__(self, module):
+        self.module = module
+        self.streams = []
+
+    @staticmethod
+    def driver_version():
+        return 13000
+
+    def __getattr__(self, name):
+        function = getattr(self.module, name)
+        if name in ("conv_variants", "conv_suits", "max_pool_grad_workspace"):
+            return function
+
+        def launch(*arguments):
+            self.streams.append(arguments[-1])
+            return function(*arguments)
+
+        return launch
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A pretended CuPy with two GPUs; gives the module, the pool's allocations, and a `to_gpu`."""
+    target_or_skip("emulated")
+    allocations = []
+
+    def alloc(nbytes):
+        block = np.empty(nbytes, np.uint8)
+        allocations.append(block)
+        return Memory(block.__array_interface__["data"][0])
+
+    def empty(shape, dtype):
+        array = np.full(shape, 77).astype(dtype).view(FakeArray)
+        array.gpu = Device.current
+        return array
+
+    cupy = types.ModuleType("cupy")
+    cupy.ndarray = FakeArray
+    cupy.empty = empty
+    cupy.may_share_memory = np.may_share_memory
+    cupy.concatenate = lambda arrays: np.concatenate(arrays).view(FakeArray)
+    cupy.cuda = types.SimpleNamespace(
+        Device=Device,
+        alloc=alloc,
+        get_current_stream=lambda: types.SimpleNamespace(ptr=4711 + Device.current),
+        runtime=types.SimpleNamespace(getDeviceCount=lambda: 2, CUDARuntimeError=RuntimeError),
+    )
+    module = FakeModule(emulated.load("plain"))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(cuda, "module", lambda: module)
+    _backends.build.cache_clear()
+    ENTERED.clear()
+    yield types.SimpleNamespace(module=module, allocations=allocations, to_gpu=to_gpu)
+    _backends.build.cache_clear()
+
+
+def to_gpu(array, number=0):
+    array = array.view(FakeArray)
+    array.gpu = number
+    return array
+
+
+def drawn(seed, *shape, dtype="float32"):
+    return problems.integers(np.random.default_rng(seed), shape, np.dtype(dtype))
+
+
+def test_results_are_cupy_s_on_the_arrays_own_device(gpu):
+    x, w = drawn(1, 2, 3, 7, 9), drawn(2, 4, 3, 3, 2)
+    want = cuconv.conv2d(x, w, padding=1)
+    got = cuconv.conv2d(to_gpu(x, 1), to_gpu(w, 1), padding=1)
+    assert type(got) is FakeArray
+    assert got.gpu == 1  # though device 0 is the current one
+    assert set(ENTERED) == {1}
+    assert Device.current == 0
+    assert_equal(np.asarray(got), want)
+    assert gpu.module.streams == [4712]
+
+
+def test_arrays_are_read_where_they_are(gpu):
+    """Reversed and transposed views: no copies, so `out` may be one as well."""
+    x, w = drawn(1, 1, 2, 6, 7), drawn(2, 2, 2, 3, 3)
+    out = to_gpu(np.zeros((5, 4, 2, 1), "f4")).T
+    result = cuconv.conv2d(to_gpu(x[..., ::-1]), to_gpu(w), out=out)
+    assert result is out
+    assert_equal(np.ascontiguousarray(out), cuconv.conv2d(x[..., ::-1], w))
+    assert gpu.allocations == []
+
+
+def test_workspace_comes_from_the_pool(gpu):
+    x = drawn(1, 1, 2, 6, dtype="float16")
+    y, indices = cuconv.max_pool1d(to_gpu(x), 2, return_indices=True)
+    assert type(indices) is FakeArray
+    gx = cuconv.max_pool1d_grad(y, indices, x.shape)
+    (block,) = gpu.allocations
+    assert block.size == x.size * 4
+    want = cuconv.max_pool1d_grad(np.array(y), np.array(indices), x.shape)
+    assert_equal(np.asarray(gx), want)
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
+def test_gradients(gpu, mode):
+    x, w = drawn(1, 2, 3, 7, 9), drawn(2, 4, 3, 3, 2)
+    options = {"padding": (1, 2), "stride": 2, "padding_mode": mode}
+    g = cuconv.conv2d(x, w, **options)
+    for function, call in (
+        (cuconv.conv2d_input_grad, (g, w)),
+        (cuconv.conv2d_weight_grad, (g, x)),
+    ):
+        shape = x.shape if function is cuconv.conv2d_input_grad else w.shape
+        got = function(*map(to_gpu, call), shape, **options)
+        assert type(got) is FakeArray
+        assert_equal(np.asarray(got), function(*call, shape, **options))
+
+
+def test_functions_and_inception(gpu):
+    x = drawn(1, 2, 3, 5, 4)
+    for function in (cuconv.relu, cuconv.sigmoid, cuconv.softmax, cuconv.global_avg_pool):
+        got = function(to_gpu(x))
+        assert type(got) is FakeArray
+        np.testing.assert_allclose(np.asarray(got), function(x), rtol=1e-6)
+    device = to_gpu(x.copy())
+    assert cuconv.relu(device, out=device) is device
+    assert_equal(np.asarray(device), cuconv.relu(x))
+    weights = [drawn(5, 2, 3, 1, 1), drawn(6, 4, 3, 1, 1)]
+    got = cuconv.inception_reduce(to_gpu(x), [to_gpu(w) for w in weights])
+    for g, want in zip(got, cuconv.inception_reduce(x, weights), strict=True):
+        assert_equal(np.ascontiguousarray(g), np.ascontiguousarray(want))
+
+
+def test_devices_are_not_mixed(gpu):
+    x, w = drawn(1, 1, 1, 5), drawn(2, 1, 1, 3)
+    with pytest.raises(TypeError, match="x is on GPU 0, but w is on GPU 1"):
+        cuconv.conv1d(to_gpu(x), to_gpu(w, 1))
+    with pytest.raises(TypeError, match="w is a NumPy array"):
+        cuconv.conv1d(to_gpu(x), w)
+
+
+def test_the_gpu_is_found(gpu):
+    assert cuconv.is_cuda_available()
+    found = cuconv.algorithms((1, 3, 9, 9), (4, 3, 3, 3), "float16")  # the default device
+    assert [c.algo for c in found if c.supported] == ["direct"]
+    assert {c.status for c in found} == {"emulated only"}
+    with cuconv.use_backend("cuda", variant="direct_naive"):
+        plan = cuconv.Conv2dPlan((1, 3, 9, 9), (4, 3, 3, 3), "float32")
+    assert plan.variant == "direct_naive"
