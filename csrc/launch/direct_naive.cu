@@ -17,7 +17,7 @@ void DirectNaive::run(const ConvProblem& p, const ConvArguments& args) {
     using T = typename decltype(tag)::type;
     launch("direct_naive", direct_naive_kernel<T>,
            {{blocks_for(outputs, kDirectThreads)}, {kDirectThreads}, 0}, args.stream, p,
-           static_cast<const T*>(args.a), static_cast<const T*>(args.b), args.conjugate, epilogue_of<T>(args),
+           static_cast<const T*>(args.a), static_cast<const T*>(args.b), epilogue_of<T>(args),
            static_cast<T*>(args.out));
   });
 }

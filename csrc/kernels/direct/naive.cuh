@@ -22,7 +22,7 @@ constexpr int kDirectThreads = 256;
 
 template <typename T>
 CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kDirectThreads)
-    direct_naive_kernel(ConvProblem p, const T* x, const T* w, bool conjugate, Epilogue<T> epilogue, T* y) {
+    direct_naive_kernel(ConvProblem p, const T* x, const T* w, Epilogue<T> epilogue, T* y) {
   using Acc = accumulator_t<T>;
   const std::int64_t count = p.n * p.groups * p.k * p.out[0] * p.out[1] * p.out[2];
 
@@ -54,7 +54,7 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kDirectThreads)
                            (taps[1].start + r * p.dilation[1]) * p.x_stride[4];
           const T* weight = filters + c * p.w_stride[2] + t * p.w_stride[3] + r * p.w_stride[4];
           for (std::int64_t s = 0; s < columns; ++s, value += x_step, weight += p.w_stride[5]) {
-            sum = multiply_add(widen(*value), conjugate_if(widen(*weight), conjugate), sum);
+            sum = multiply_add(widen(*value), widen(*weight), sum);
           }
         }
       }

@@ -33,7 +33,7 @@ struct OutputRange {
 CUCONV_DEVICE OutputRange outputs_reading(const ConvProblem& p, int axis, std::int64_t tap) {
   // Outputs step through the input as taps do, `stride` apart, starting where this tap starts.
   const Taps met = taps_inside(tap * p.dilation[axis] - p.pad[axis], p.in[axis], p.out[axis], p.stride[axis]);
-  return {met.first, met.last > met.first ? met.last - met.first : 0};
+  return {met.first, met.last - met.first};
 }
 
 template <typename T>
