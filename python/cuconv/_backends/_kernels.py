@@ -6,11 +6,10 @@ from typing import Any
 
 from cuconv._backends._kernels_conv import ConvKernels
 from cuconv._backends._kernels_pool import PoolKernels
-from cuconv._backends._operands import Operands
 
 
 class KernelBackend(ConvKernels, PoolKernels):
-    """A backend over an extension module. Subclasses say where arrays live.
+    """A backend over an extension module. Subclasses say where arrays live, by `_operands`.
 
     `forced_variant` makes convolutions run one kernel variant, whatever its cost.
     """
@@ -18,6 +17,3 @@ class KernelBackend(ConvKernels, PoolKernels):
     def __init__(self, module: Any, forced_variant: str | None) -> None:
         self._module = module
         self.forced_variant = forced_variant
-
-    def _operands(self) -> Operands:
-        raise TypeError("a KernelBackend does not know where arrays live")

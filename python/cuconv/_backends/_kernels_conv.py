@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,10 +94,8 @@ class ConvKernels:
     """The part of `KernelBackend` that is convolution."""
 
     _module: Any
+    _operands: Callable[[], Operands]
     forced_variant: str | None
-
-    def _operands(self) -> Operands:
-        raise NotImplementedError
 
     def conv_candidates(
         self, direction: Direction, problem: ConvProblem, options: ConvOptions

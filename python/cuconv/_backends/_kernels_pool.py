@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -69,9 +70,7 @@ class PoolKernels:
     """The part of `KernelBackend` that is not convolution."""
 
     _module: Any
-
-    def _operands(self) -> Operands:
-        raise NotImplementedError
+    _operands: Callable[[], Operands]
 
     def bias_grad(self, gy: Array, gb: Array) -> None:
         with self._operands() as place:
