@@ -37,12 +37,14 @@ emu::Order parse_order(const std::string& order) {
   throw py::value_error("order is '" + order + "': it takes forward, reverse, shuffled or one_warp_far");
 }
 
-// `arrival` says when asynchronous copies land. No kernel has any yet, so both answers run the same.
+emu::Arrival parse_arrival(const std::string& arrival) {
+  if (arrival == "late") return emu::Arrival::kLate;
+  if (arrival == "eager") return emu::Arrival::kEager;
+  throw py::value_error("arrival is '" + arrival + "': it takes late or eager");
+}
+
 void configure(const std::string& order, std::uint64_t seed, const std::string& arrival) {
-  if (arrival != "late" && arrival != "eager") {
-    throw py::value_error("arrival is '" + arrival + "': it takes late or eager");
-  }
-  emu::set_schedule(parse_order(order), seed);
+  emu::set_schedule({parse_order(order), seed, parse_arrival(arrival)});
 }
 
 emu::Layout make_layout(Sizes shape, Sizes byte_strides, std::int64_t itemsize) {

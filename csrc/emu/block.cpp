@@ -53,9 +53,7 @@ void fail(const std::string& what) {
 }
 
 void fail_soon(const std::string& what) {
-  if (running_fiber())
-    fail(block_on_device->name() + ", " + block_on_device->thread_name(block_on_device->current()) + ": " +
-         what);
+  if (running_fiber()) block_on_device->fail_here(what);
   if (fault.empty()) fault = what;
 }
 
@@ -69,8 +67,8 @@ WarpValues wait_for_warp(unsigned mask, std::uint64_t value, const char* operati
   return block_on_device->wait_for_warp(mask, value, operation, where);
 }
 
-Block::Block(const Kernel& kernel, dim3 extent, Order order, std::uint64_t seed)
-    : kernel_(kernel), order_(order), random_(seed) {
+Block::Block(const Kernel& kernel, dim3 extent, const Schedule& schedule)
+    : kernel_(kernel), order_(schedule.order), arrival_(schedule.arrival), random_(schedule.seed) {
   threads_.resize(extent.x * extent.y * extent.z);
   warps_.resize((threads_.size() + kLanes - 1) / kLanes);
   sequence_.resize(threads_.size());
@@ -78,13 +76,17 @@ Block::Block(const Kernel& kernel, dim3 extent, Order order, std::uint64_t seed)
     threads_[i].index = {i % extent.x, i / extent.x % extent.y, i / extent.x / extent.y};
   }
   std::iota(sequence_.begin(), sequence_.end(), 0);
-  if (order == Order::kReverse) std::reverse(sequence_.begin(), sequence_.end());
+  if (order_ == Order::kReverse) std::reverse(sequence_.begin(), sequence_.end());
 }
 
 std::string Block::name() const {
   return std::string("kernel '") + kernel_.name + "', block " + triple(index_);
 }
 std::string Block::thread_name(int thread) const { return "thread " + triple(threads_[thread].index); }
+
+void Block::fail_here(const std::string& what) const {
+  fail(name() + ", " + thread_name(current_) + ": " + what);
+}
 
 void Block::start(dim3 index) {
   index_ = index;
@@ -103,6 +105,7 @@ void Block::start(dim3 index) {
 
 void Block::run_kernel() {
   kernel_.call(kernel_.arguments);
+  copies().land_all(*this);
   threads_[current_].state = State::kExited;
   ++exited_;
   for (;;) suspend();
@@ -165,13 +168,14 @@ WarpValues Block::wait_for_warp(unsigned mask, std::uint64_t value, const char* 
   const int lane = current_ % kLanes;
   const unsigned present = lanes_of(warp) == kLanes ? ~0u : (1u << lanes_of(warp)) - 1;
   if (mask & ~present) {
-    fail(name() + ", " + thread_name(current_) + ": the mask of " + operation + " names lane " +
-         std::to_string(std::countr_zero(mask & ~present)) + ", but this warp has only " +
-         std::to_string(lanes_of(warp)) + " threads");
+    fail_here("the mask of " + std::string(operation) + " names lane " +
+              std::to_string(std::countr_zero(mask & ~present)) + ", but this warp has only " +
+              std::to_string(lanes_of(warp)) + " threads");
   }
   if (mask != present) {
-    fail(name() + ", " + thread_name(current_) + ": the mask of " + operation + " leaves out lane " +
-         std::to_string(std::countr_zero(present & ~mask)) + "; warp operations are for whole warps here");
+    fail_here("the mask of " + std::string(operation) + " leaves out lane " +
+              std::to_string(std::countr_zero(present & ~mask)) +
+              "; warp operations are for whole warps here");
   }
   Thread& self = threads_[current_];
   self.state = State::kAtWarpOperation;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "emu/async_copy.h"
 #include "emu/device_api.h"
 #include "emu/fiber.h"
 
@@ -14,6 +15,13 @@ namespace cuconv::emu {
 
 // The order in which the threads that can run do run. What one order hides by luck, another shows.
 enum class Order { kForward, kReverse, kShuffled, kOneWarpFar };
+
+// How the threads of a launch take turns, and when their asynchronous copies land.
+struct Schedule {
+  Order order = Order::kForward;
+  std::uint64_t seed = 0;
+  Arrival arrival = Arrival::kLate;
+};
 
 // A moment of emulated time. It moves on whenever threads are put in order: at a launch, at the start of a
 // block, at a barrier, at a warp operation.
@@ -31,6 +39,7 @@ struct Thread {
   const char* operation;  // what it waits at, and where that stands in the source
   Where where;
   std::uint64_t value;  // brought to a warp operation
+  CopyQueue copies;
 };
 
 struct Warp {
@@ -48,7 +57,7 @@ struct Kernel {
 
 class Block {
  public:
-  Block(const Kernel& kernel, dim3 extent, Order order, std::uint64_t seed);
+  Block(const Kernel& kernel, dim3 extent, const Schedule& schedule);
 
   // Runs every thread to its end. Throws Fault.
   void run(dim3 index);
@@ -56,9 +65,14 @@ class Block {
   // What the running thread calls.
   void wait_for_block(Where where);
   WarpValues wait_for_warp(unsigned mask, std::uint64_t value, const char* operation, Where where);
+  CopyQueue& copies() { return threads_[current_].copies; }
   [[noreturn]] void run_kernel();
 
+  // A fault of the running thread.
+  [[noreturn]] void fail_here(const std::string& what) const;
+
   int current() const { return current_; }
+  Arrival arrival() const { return arrival_; }
   Tick first_tick() const { return first_tick_; }
   Tick ordered_before() const { return ordered_before_; }
   Tick warp_ordered_before() const { return warps_[current_ / kLanes].ordered_before; }
@@ -77,6 +91,7 @@ class Block {
 
   Kernel kernel_;
   Order order_;
+  Arrival arrival_;
   dim3 index_;
   std::mt19937_64 random_;
   std::vector<Thread> threads_;

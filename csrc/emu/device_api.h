@@ -51,6 +51,11 @@ WarpValues wait_for_warp(unsigned mask, std::uint64_t value, const char* operati
 
 extern CUCONV_EMU_THREAD_LOCAL std::byte* shared_memory;
 
+// Behind device/cp_async.cuh: asynchronous copies of the calling thread. Without `copy`, zeros.
+void copy_async(void* shared, const void* global, int bytes, bool copy);
+void commit_copies();
+void wait_for_copies(int pending_groups);
+
 // One __shfl_*_sync. As in CUDA, a source outside the caller's group of `width` lanes gives the caller's own
 // value.
 template <typename T, typename Source>

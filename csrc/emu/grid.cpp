@@ -18,8 +18,7 @@ CUCONV_EMU_THREAD_LOCAL Tick launched = 0;
 
 namespace {
 
-constinit thread_local Order order = Order::kForward;
-constinit thread_local std::uint64_t seed = 0;
+constinit thread_local Schedule schedule = {};
 
 struct Start {
   Tick tick;
@@ -42,10 +41,10 @@ dim3 to_dim3(const Extent& e) {
 class BlockSequence {
  public:
   explicit BlockSequence(std::uint64_t count) : count_(count) {
-    if (order == Order::kReverse) {
+    if (schedule.order == Order::kReverse) {
       first_ = stride_ = count - 1;
-    } else if (order == Order::kShuffled) {
-      std::mt19937_64 random(seed);
+    } else if (schedule.order == Order::kShuffled) {
+      std::mt19937_64 random(schedule.seed);
       first_ = random() % count;
       constexpr std::uint64_t kMostStride = 1 << 20;  // keeps the product below from overflowing
       do {
@@ -63,10 +62,7 @@ class BlockSequence {
 
 }  // namespace
 
-void set_schedule(Order new_order, std::uint64_t new_seed) {
-  order = new_order;
-  seed = new_seed;
-}
+void set_schedule(const Schedule& new_schedule) { schedule = new_schedule; }
 
 dim3 block_at(Tick tick) {
   const auto later = [](Tick t, const Start& start) { return t < start.tick; };
@@ -82,7 +78,7 @@ void run_grid(const char* name, const LaunchShape& shape, void (*call)(const voi
   gridDim = to_dim3(shape.grid);
   blockDim = to_dim3(shape.block);
   const SharedMemory shared(shape.shared_bytes);
-  Block block({name, call, arguments}, blockDim, order, seed);
+  Block block({name, call, arguments}, blockDim, schedule);
   const RunningBlock running(block);
   const std::uint64_t count = std::uint64_t{gridDim.x} * gridDim.y * gridDim.z;
   const BlockSequence sequence(count);

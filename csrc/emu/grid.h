@@ -8,7 +8,7 @@
 namespace cuconv::emu {
 
 // Of this host thread; each host thread has an emulated device of its own.
-void set_schedule(Order order, std::uint64_t seed);
+void set_schedule(const Schedule& schedule);
 
 // The tick at which the launch that is running began: what happened before it, every thread may rely on.
 extern CUCONV_EMU_THREAD_LOCAL Tick launched;

@@ -1,5 +1,6 @@
 #include "emu/shadow.h"
 
+#include <algorithm>
 #include <string>
 
 #include "emu/arena.h"
@@ -66,8 +67,18 @@ void note_read(Cell& cell, Stamp now, const Block& block, Tick oldest) {
   cell.read = now;
 }
 
+// Marks that a fault left behind are older than the block.
+bool in_flight(const Block& block, const Cell& cell) {
+  return cell.written.in_flight() && cell.written.tick() >= block.first_tick();
+}
+
 template <Kind kKind>
 void check_cell(const Block& block, Cell& cell, const Target& target) {
+  if (in_flight(block, cell)) {
+    fail_access(block, kKind,
+                describe(target) + ", where a cp_async of " + block.thread_name(cell.written.thread()) +
+                    " is in flight: no cp_async_wait of that thread has waited for it");
+  }
   if (distance(block, cell.written, target.oldest) != Distance::kInOrder) {
     report_race(block, kKind, target, Kind::kWrite, cell.written);
   }
@@ -148,6 +159,18 @@ void check(const std::byte* address, std::size_t bytes) {
 }
 
 }  // namespace
+
+void check_copy_issue(const std::byte* shared, std::size_t bytes) {
+  const Block& block = *running_block();
+  check_shared<Kind::kWrite>(block, shared, bytes);
+  Cell* cells = shared_window.cells + (shared - shared_memory);
+  std::fill_n(cells, bytes, Cell{Stamp(current_tick(), block.current(), true), {}, {}});
+}
+
+void check_copy_landing(const std::byte* shared, std::size_t bytes) {
+  Cell* cells = shared_window.cells + (shared - shared_memory);
+  std::fill_n(cells, bytes, Cell{Stamp(current_tick(), running_block()->current()), {}, {}});
+}
 
 void check_read(const std::byte* address, std::size_t bytes) { check<Kind::kRead>(address, bytes); }
 void check_write(const std::byte* address, std::size_t bytes) { check<Kind::kWrite>(address, bytes); }

@@ -16,13 +16,17 @@ namespace cuconv::emu {
 class Stamp {
  public:
   constexpr Stamp() = default;
-  constexpr Stamp(Tick tick, int thread) : bits_(tick << kThreadBits | static_cast<Tick>(thread)) {}
-  constexpr Tick tick() const { return bits_ >> kThreadBits; }
+  constexpr Stamp(Tick tick, int thread, bool in_flight = false)
+      : bits_(tick << kBelowTick | Tick{in_flight} << kThreadBits | static_cast<Tick>(thread)) {}
+  constexpr Tick tick() const { return bits_ >> kBelowTick; }
   constexpr int thread() const { return static_cast<int>(bits_ & ((Tick{1} << kThreadBits) - 1)); }
+  // Of a write: by an asynchronous copy that the thread has issued and not yet waited for.
+  constexpr bool in_flight() const { return bits_ >> kThreadBits & 1; }
   constexpr bool operator==(const Stamp&) const = default;
 
  private:
   static constexpr int kThreadBits = 10;  // 1024 threads a block
+  static constexpr int kBelowTick = kThreadBits + 1;
   Tick bits_ = 0;
 };
 
@@ -42,5 +46,10 @@ struct Cell {
 // stack, constants) passes unchecked.
 void check_read(const std::byte* address, std::size_t bytes);
 void check_write(const std::byte* address, std::size_t bytes);
+
+// An asynchronous copy of the running thread into shared memory: at its issue the bytes come into flight, and
+// nobody may touch them until its thread has waited for it, when they count as written.
+void check_copy_issue(const std::byte* shared, std::size_t bytes);
+void check_copy_landing(const std::byte* shared, std::size_t bytes);
 
 }  // namespace cuconv::emu

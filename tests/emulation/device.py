@@ -50,6 +50,7 @@ class Device:
         shared_bytes: int = 4096,
         order: str = "forward",
         seed: int = 1,
+        arrival: str = "late",
         through: str | int = 0,
         **arguments: Any,
     ) -> np.ndarray:
@@ -62,7 +63,7 @@ class Device:
         if y is None:
             y = np.zeros(x.size, np.float32)
         self.emulation.reset()
-        self.emulation.configure(order, seed, "late")
+        self.emulation.configure(order, seed, arrival)
         try:
             x_address = self.place("input", x, "x")
             y_address = self.place("output", y, "y")

@@ -249,9 +249,9 @@ def cases(table: dict[str, Case]) -> Any:
     )
 
 
-def expect_fault(device: Device, case: Case, order: str) -> None:
+def expect_fault(device: Device, case: Case, order: str, arrival: str = "late") -> None:
     with pytest.raises(device.emulation.EmulationError) as caught:
-        device.run(case.kernel, order=order, **case.size, **case.bug)
+        device.run(case.kernel, order=order, arrival=arrival, **case.size, **case.bug)
     message = str(caught.value)
     assert re.search(case.message, message), message
     assert "\n" not in message

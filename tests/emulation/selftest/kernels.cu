@@ -302,8 +302,8 @@ CUCONV_GLOBAL void many_barriers(int count) {
 }  // namespace
 
 void launch_selftest(const std::string& name, const Launch& l) {
-  const LaunchShape shape{
-      {l.grid[0], l.grid[1], l.grid[2]}, {l.block[0], l.block[1], l.block[2]}, l.shared_bytes};
+  if (launch_async_copy(name, l)) return;
+  const LaunchShape shape = shape_of(l);
   const auto run = [&](auto kernel, auto... args) { launch(name.c_str(), kernel, shape, 0, args...); };
   const auto* x = reinterpret_cast<const float*>(l.x);
   auto* y = reinterpret_cast<float*>(l.y);

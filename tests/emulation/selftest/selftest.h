@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 
+#include "launch/launch.cuh"
+
 namespace cuconv::selftest {
 
 struct Launch {
@@ -19,6 +21,13 @@ struct Launch {
   std::int64_t stride;
 };
 
+inline LaunchShape shape_of(const Launch& l) {
+  return {{l.grid[0], l.grid[1], l.grid[2]}, {l.block[0], l.block[1], l.block[2]}, l.shared_bytes};
+}
+
 void launch_selftest(const std::string& name, const Launch& launch);
+
+// Its part in async_copy.cu: false where the name is not one of that file.
+bool launch_async_copy(const std::string& name, const Launch& launch);
 
 }  // namespace cuconv::selftest
