@@ -165,7 +165,6 @@ void Block::open_barrier() {
 
 WarpValues Block::wait_for_warp(unsigned mask, std::uint64_t value, const char* operation, Where where) {
   const int warp = current_ / kLanes;
-  const int lane = current_ % kLanes;
   const unsigned present = lanes_of(warp) == kLanes ? ~0u : (1u << lanes_of(warp)) - 1;
   if (mask & ~present) {
     fail_here("the mask of " + std::string(operation) + " names lane " +
@@ -177,17 +176,32 @@ WarpValues Block::wait_for_warp(unsigned mask, std::uint64_t value, const char* 
               std::to_string(std::countr_zero(present & ~mask)) +
               "; warp operations are for whole warps here");
   }
+  return join_warp(value, nullptr, operation, where);
+}
+
+void Block::perform_in_warp(void* operands, WarpAction action, const char* operation, Where where) {
+  const int lanes = lanes_of(current_ / kLanes);
+  if (lanes < kLanes) {
+    fail_here(std::string(operation) + " is done by " + std::to_string(kLanes) +
+              " threads, but this warp has only " + std::to_string(lanes));
+  }
+  join_warp(reinterpret_cast<std::uintptr_t>(operands), action, operation, where);
+}
+
+WarpValues Block::join_warp(std::uint64_t value, WarpAction action, const char* operation, Where where) {
+  const int warp = current_ / kLanes;
+  const int lane = current_ % kLanes;
   Thread& self = threads_[current_];
   self.state = State::kAtWarpOperation;
   self.operation = operation;
   self.where = where;
   self.value = value;
-  if (++warps_[warp].waiting == lanes_of(warp)) complete_warp_operation(warp);
+  if (++warps_[warp].waiting == lanes_of(warp)) complete_warp_operation(warp, action);
   suspend();
   return {warps_[warp].values, lane};
 }
 
-void Block::complete_warp_operation(int warp) {
+void Block::complete_warp_operation(int warp, WarpAction action) {
   Thread* lanes = &threads_[warp * kLanes];
   for (int i = 0; i < lanes_of(warp); ++i) {
     if (!wait_together(lanes[i], lanes[0])) report_divergence();
@@ -197,6 +211,11 @@ void Block::complete_warp_operation(int warp) {
   for (int i = 0; i < lanes_of(warp); ++i) {
     warps_[warp].values[i] = lanes[i].value;
     lanes[i].state = State::kReady;
+  }
+  if (action) {  // before the warp is put in order: its accesses are not ordered by the operation itself
+    const int caller = current_;
+    action(*this, warps_[warp].values);
+    current_ = caller;
   }
   warps_[warp].waiting = 0;
   warps_[warp].ordered_before = next_tick();

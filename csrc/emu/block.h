@@ -30,6 +30,8 @@ extern CUCONV_EMU_THREAD_LOCAL Tick now;
 inline Tick next_tick() { return ++now; }
 inline Tick current_tick() { return now; }
 
+class Block;
+
 enum class State : std::uint8_t { kReady, kAtBarrier, kAtWarpOperation, kExited };
 
 struct Thread {
@@ -41,6 +43,9 @@ struct Thread {
   std::uint64_t value;  // brought to a warp operation
   CopyQueue copies;
 };
+
+// What a warp does as one: called when its last lane has come, with what each of the 32 brought.
+using WarpAction = void (*)(Block& block, const std::uint64_t* of_lane);
 
 struct Warp {
   int waiting;
@@ -65,8 +70,12 @@ class Block {
   // What the running thread calls.
   void wait_for_block(Where where);
   WarpValues wait_for_warp(unsigned mask, std::uint64_t value, const char* operation, Where where);
+  void perform_in_warp(void* operands, WarpAction action, const char* operation, Where where);
   CopyQueue& copies() { return threads_[current_].copies; }
   [[noreturn]] void run_kernel();
+
+  // For a warp's action: what follows counts as done by this lane of the warp, until the action ends.
+  void act_as(int lane) { current_ = current_ / kLanes * kLanes + lane; }
 
   // A fault of the running thread.
   [[noreturn]] void fail_here(const std::string& what) const;
@@ -86,7 +95,8 @@ class Block {
   void start(dim3 index);
   bool run_pass(int begin, int end);
   void open_barrier();
-  void complete_warp_operation(int warp);
+  WarpValues join_warp(std::uint64_t value, WarpAction action, const char* operation, Where where);
+  void complete_warp_operation(int warp, WarpAction action);
   [[noreturn]] void report_divergence() const;
 
   Kernel kernel_;

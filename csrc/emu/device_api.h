@@ -56,6 +56,14 @@ void copy_async(void* shared, const void* global, int bytes, bool copy);
 void commit_copies();
 void wait_for_copies(int pending_groups);
 
+// Behind device/mma_sm75.cuh and device/mma_sm80.cuh: what a whole warp does together.
+void load_matrices(std::uint32_t* registers, const void* shared_row, Where where);
+void load_matrices_transposed(std::uint32_t* registers, const void* shared_row, Where where);
+void multiply_half_k8(float* sum, const std::uint32_t* a, const std::uint32_t* b, Where where);
+void multiply_half_k16(float* sum, const std::uint32_t* a, const std::uint32_t* b, Where where);
+void multiply_bfloat16_k16(float* sum, const std::uint32_t* a, const std::uint32_t* b, Where where);
+void multiply_tf32_k8(float* sum, const std::uint32_t* a, const std::uint32_t* b, Where where);
+
 // One __shfl_*_sync. As in CUDA, a source outside the caller's group of `width` lanes gives the caller's own
 // value.
 template <typename T, typename Source>

@@ -27,7 +27,8 @@ inline LaunchShape shape_of(const Launch& l) {
 
 void launch_selftest(const std::string& name, const Launch& launch);
 
-// Its part in async_copy.cu: false where the name is not one of that file.
+// Its parts in files of their own: false where the name is not one of theirs.
 bool launch_async_copy(const std::string& name, const Launch& launch);
+bool launch_tensor_core(const std::string& name, const Launch& launch);
 
 }  // namespace cuconv::selftest
