@@ -51,12 +51,14 @@ def built(race):
 def test_clean_kernels_pass_in_every_order():
     done = run(
         """
-from emulation.test_checkers import ALL
+from emulation import test_checkers, test_cp_async, test_tensor_core
 from emulation.device import ORDERS
 assert device.flavour == "asan"
+cases = [c for m in (test_checkers, test_cp_async, test_tensor_core) for c in m.ALL.values()]
 for order in ORDERS:
-    for name, case in ALL.items():
-        device.run(case.kernel, order=order, **case.size, **case.clean)
+    for arrival in test_cp_async.ARRIVALS:
+        for case in cases:
+            device.run(case.kernel, order=order, arrival=arrival, **case.size, **case.clean)
 print("all passed")
 """
     )
