@@ -32,6 +32,13 @@ inline DType parse_dtype(const std::string& name) {
   throw ArgumentError("no kernel takes dtype '" + name + "'");
 }
 
+inline Precision parse_precision(const std::string& name) {
+  if (name == "ieee") return Precision::kIeee;
+  if (name == "tf32") return Precision::kTf32;
+  if (name == "tf32x3") return Precision::kTf32x3;
+  throw ArgumentError("no precision is called '" + name + "'");
+}
+
 // "" is no activation.
 inline Activation parse_activation(const std::string& name) {
   if (name.empty()) return Activation::kNone;

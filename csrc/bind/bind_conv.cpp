@@ -62,35 +62,45 @@ py::list variants() {
 
 // (refusal, workspace bytes, cost)
 py::tuple suits(const std::string& direction, const std::string& variant, const std::string& dtype,
-                const Sizes& sizes) {
+                const std::string& precision, std::int64_t workspace_limit, const Sizes& sizes) {
   const ConvVariant& v = find_variant(parse_direction(direction), variant);
-  const Suitability answer = v.suits(read_sizes(sizes), parse_dtype(dtype));
+  const Suitability answer =
+      v.suits(read_sizes(sizes), {parse_dtype(dtype), parse_precision(precision), workspace_limit});
   return py::make_tuple(answer.refusal, answer.workspace_bytes, answer.cost);
 }
 
 void run(const std::string& direction, const std::string& variant, const std::string& dtype,
-         const Sizes& sizes, const Strides& x_stride, const Strides& w_stride, const Strides& y_stride,
-         bool conjugate, const std::string& activation, std::uintptr_t a, std::uintptr_t b,
-         std::uintptr_t bias, std::int64_t bias_stride, std::uintptr_t out, std::uintptr_t workspace,
-         std::uintptr_t stream) {
+         const std::string& precision, std::int64_t workspace_limit, const Sizes& sizes,
+         const Strides& x_stride, const Strides& w_stride, const Strides& y_stride, bool conjugate,
+         const std::string& activation, std::uintptr_t a, std::uintptr_t b, std::uintptr_t bias,
+         std::int64_t bias_stride, std::uintptr_t out, std::uintptr_t workspace, std::uintptr_t stream) {
   ConvProblem p = read_sizes(sizes);
   copy_to(x_stride, p.x_stride);
   copy_to(w_stride, p.w_stride);
   copy_to(y_stride, p.y_stride);
   const ConvVariant& v = find_variant(parse_direction(direction), variant);
-  v.run(p, {parse_dtype(dtype), conjugate, parse_activation(activation), pointer<void>(a), pointer<void>(b),
-            pointer<void>(bias), bias_stride, pointer<void>(out), pointer<void>(workspace), stream});
+  v.run(p, {{parse_dtype(dtype), parse_precision(precision), workspace_limit},
+            conjugate,
+            parse_activation(activation),
+            pointer<void>(a),
+            pointer<void>(b),
+            pointer<void>(bias),
+            bias_stride,
+            pointer<void>(out),
+            pointer<void>(workspace),
+            stream});
 }
 
 }  // namespace
 
 void register_conv(py::module_& m) {
   m.def("conv_variants", &variants);
-  m.def("conv_suits", &suits, py::arg("direction"), py::arg("variant"), py::arg("dtype"), py::arg("sizes"));
-  m.def("conv_run", &run, py::arg("direction"), py::arg("variant"), py::arg("dtype"), py::arg("sizes"),
-        py::arg("x_stride"), py::arg("w_stride"), py::arg("y_stride"), py::arg("conjugate"),
-        py::arg("activation"), py::arg("a"), py::arg("b"), py::arg("bias"), py::arg("bias_stride"),
-        py::arg("out"), py::arg("workspace"), py::arg("stream"));
+  m.def("conv_suits", &suits, py::arg("direction"), py::arg("variant"), py::arg("dtype"),
+        py::arg("precision"), py::arg("workspace_limit"), py::arg("sizes"));
+  m.def("conv_run", &run, py::arg("direction"), py::arg("variant"), py::arg("dtype"), py::arg("precision"),
+        py::arg("workspace_limit"), py::arg("sizes"), py::arg("x_stride"), py::arg("w_stride"),
+        py::arg("y_stride"), py::arg("conjugate"), py::arg("activation"), py::arg("a"), py::arg("b"),
+        py::arg("bias"), py::arg("bias_stride"), py::arg("out"), py::arg("workspace"), py::arg("stream"));
 }
 
 }  // namespace cuconv

@@ -1,4 +1,5 @@
-// Windows along one axis: tap t of output o reads position o*stride - pad + t*dilation.
+// Windows along one axis: tap t of output o reads position o*stride - pad + t*dilation. And the digits of an
+// index: which row, column, image a flat count means.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +35,29 @@ CUCONV_HOST_DEVICE Int take_last(Int& index, Int size) {
   const Int last = index - rest * size;
   index = rest;
   return last;
+}
+
+// Division by a number known when the kernel is launched, as a multiplication: exact for 0 <= index < 2^31.
+// (T. Granlund and P. Montgomery, Division by Invariant Integers using Multiplication, PLDI 1994,
+// figure 4.1.)
+struct FastDivisor {
+  std::uint32_t divisor;
+  std::uint32_t multiplier;
+  std::uint32_t shift;
+
+  CUCONV_HOST_DEVICE std::uint32_t divide(std::uint32_t index) const {
+    const auto high = static_cast<std::uint32_t>(std::uint64_t{multiplier} * index >> 32);
+    return (high + index) >> shift;
+  }
+};
+
+// For 1 <= divisor < 2^31.
+inline FastDivisor fast_divisor(std::int64_t divisor) {
+  std::uint32_t shift = 0;
+  while (std::int64_t{1} << shift < divisor) ++shift;
+  const std::uint64_t rest = (std::uint64_t{1} << shift) - static_cast<std::uint64_t>(divisor);
+  const auto multiplier = static_cast<std::uint32_t>((rest << 32) / static_cast<std::uint64_t>(divisor) + 1);
+  return {static_cast<std::uint32_t>(divisor), multiplier, shift};
 }
 
 }  // namespace cuconv

@@ -63,11 +63,13 @@ CUCONV_DEVICE T widen(T value) {
 
 #if defined(__CUDACC__)
 
+CUCONV_DEVICE float bits_to_float(std::uint32_t bits) { return __uint_as_float(bits); }
 CUCONV_DEVICE float widen(half_t value) { return __half2float(__ushort_as_half(value.bits)); }
 CUCONV_DEVICE float widen(bfloat16_t value) { return __bfloat162float(__ushort_as_bfloat16(value.bits)); }
 
 #else
 
+CUCONV_DEVICE float bits_to_float(std::uint32_t bits) { return std::bit_cast<float>(bits); }
 CUCONV_DEVICE float widen(half_t value) { return static_cast<float>(std::bit_cast<_Float16>(value.bits)); }
 CUCONV_DEVICE float widen(bfloat16_t value) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);

@@ -7,30 +7,30 @@
 namespace cuconv {
 
 struct DirectNaive {
-  static Suitability suits(const ConvProblem& p, DType dtype);
+  static Suitability suits(const ConvProblem& p, const ConvRequest& request);
   static void run(const ConvProblem& p, const ConvArguments& args);
 };
 
 template <typename Tile>
 struct DirectTiled {
-  static Suitability suits(const ConvProblem& p, DType dtype);
+  static Suitability suits(const ConvProblem& p, const ConvRequest& request);
   static void run(const ConvProblem& p, const ConvArguments& args);
 };
 
 struct DirectInputGrad {
-  static Suitability suits(const ConvProblem& p, DType dtype);
+  static Suitability suits(const ConvProblem& p, const ConvRequest& request);
   static void run(const ConvProblem& p, const ConvArguments& args);
 };
 
 // The input gradient of a convolution of stride 1: a forward convolution on the adjoint view.
 template <typename Tile>
 struct DirectAdjoint {
-  static Suitability suits(const ConvProblem& p, DType dtype);
+  static Suitability suits(const ConvProblem& p, const ConvRequest& request);
   static void run(const ConvProblem& p, const ConvArguments& args);
 };
 
 struct DirectWeightGrad {
-  static Suitability suits(const ConvProblem& p, DType dtype);
+  static Suitability suits(const ConvProblem& p, const ConvRequest& request);
   static void run(const ConvProblem& p, const ConvArguments& args);
 };
 

@@ -1,5 +1,3 @@
-#include <numeric>
-
 #include "kernels/direct/input_grad.cuh"
 #include "launch/conv.h"
 #include "launch/direct.h"
@@ -10,23 +8,17 @@ namespace cuconv {
 
 constexpr double kGatherCost = 5;  // as direct_naive, with more index arithmetic
 
-Suitability DirectInputGrad::suits(const ConvProblem& p, DType) {
+Suitability DirectInputGrad::suits(const ConvProblem& p, const ConvRequest&) {
   return {"", 0, kGatherCost * multiply_adds(p)};
 }
 
 void DirectInputGrad::run(const ConvProblem& p, const ConvArguments& args) {
   const std::int64_t inputs = inputs_of(p);
   if (inputs == 0) return;
-  HitSteps step;
-  for (int axis = 0; axis < kSpatial; ++axis) {
-    const std::int64_t common = std::gcd(p.stride[axis], p.dilation[axis]);
-    step.tap[axis] = p.stride[axis] / common;
-    step.out[axis] = p.dilation[axis] / common;
-  }
-  dispatch_dtype(args.dtype, [&](auto tag) {
+  dispatch_dtype(args.request.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     launch("direct_gather", direct_input_grad_kernel<T>,
-           {{blocks_for(inputs, kDirectThreads)}, {kDirectThreads}, 0}, args.stream, p, step,
+           {{blocks_for(inputs, kDirectThreads)}, {kDirectThreads}, 0}, args.stream, p, hit_steps(p),
            static_cast<const T*>(args.a), static_cast<const T*>(args.b), args.conjugate, epilogue_of<T>(args),
            static_cast<T*>(args.out));
   });

@@ -8,12 +8,14 @@ namespace cuconv {
 
 constexpr double kNaiveCost = 4;  // two loads and their index arithmetic for each multiply-add
 
-Suitability DirectNaive::suits(const ConvProblem& p, DType) { return {"", 0, kNaiveCost * multiply_adds(p)}; }
+Suitability DirectNaive::suits(const ConvProblem& p, const ConvRequest&) {
+  return {"", 0, kNaiveCost * multiply_adds(p)};
+}
 
 void DirectNaive::run(const ConvProblem& p, const ConvArguments& args) {
   const std::int64_t outputs = outputs_of(p);
   if (outputs == 0) return;
-  dispatch_dtype(args.dtype, [&](auto tag) {
+  dispatch_dtype(args.request.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     launch("direct_naive", direct_naive_kernel<T>,
            {{blocks_for(outputs, kDirectThreads)}, {kDirectThreads}, 0}, args.stream, p,

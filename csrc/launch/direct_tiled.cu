@@ -10,12 +10,6 @@
 namespace cuconv {
 namespace {
 
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-constexpr int accumulator_bytes(DType dtype) {
-  return dtype == DType::kFloat16 || dtype == DType::kBfloat16 ? 4 : size_of(dtype);
-}
-
 // How far the patch under a tile reaches along an axis, in floating point: the parameters may be huge.
 double reach(const ConvProblem& p, int axis, int tile) {
   return (tile - 1.0) * static_cast<double>(p.stride[axis]) +
@@ -72,8 +66,8 @@ ConvProblem adjoint(const ConvProblem& p) {
 }  // namespace
 
 template <typename Tile>
-Suitability DirectTiled<Tile>::suits(const ConvProblem& p, DType dtype) {
-  const double bytes = shared_bytes_a_channel<Tile>(p, dtype);
+Suitability DirectTiled<Tile>::suits(const ConvProblem& p, const ConvRequest& request) {
+  const double bytes = shared_bytes_a_channel<Tile>(p, request.dtype);
   if (bytes > kDirectSharedLimit) {
     return {"one channel of its tile takes " + std::to_string(bytes / 1024) +
                 " KiB of shared memory, the limit is " + std::to_string(kDirectSharedLimit / 1024) + " KiB",
@@ -90,9 +84,10 @@ Suitability DirectTiled<Tile>::suits(const ConvProblem& p, DType dtype) {
 template <typename Tile>
 void DirectTiled<Tile>::run(const ConvProblem& p, const ConvArguments& args) {
   if (outputs_of(p) == 0) return;
-  const DirectTiling tiling = tiling_of<Tile>(p, args.dtype);
-  const auto shared = static_cast<std::size_t>(tiling.channels * shared_bytes_a_channel<Tile>(p, args.dtype));
-  dispatch_dtype(args.dtype, [&](auto tag) {
+  const DirectTiling tiling = tiling_of<Tile>(p, args.request.dtype);
+  const auto shared =
+      static_cast<std::size_t>(tiling.channels * shared_bytes_a_channel<Tile>(p, args.request.dtype));
+  dispatch_dtype(args.request.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     launch("direct_tiled", direct_tiled_kernel<T, Tile>,
            {{std::min(kMaxBlocks, tiling.tiles)}, {Tile::kThreads}, shared}, args.stream, p, tiling,
@@ -102,11 +97,11 @@ void DirectTiled<Tile>::run(const ConvProblem& p, const ConvArguments& args) {
 }
 
 template <typename Tile>
-Suitability DirectAdjoint<Tile>::suits(const ConvProblem& p, DType dtype) {
+Suitability DirectAdjoint<Tile>::suits(const ConvProblem& p, const ConvRequest& request) {
   for (int axis = 0; axis < kSpatial; ++axis) {
     if (p.stride[axis] != 1) return {"it takes stride 1, not " + std::to_string(p.stride[axis]), 0, 0};
   }
-  return DirectTiled<Tile>::suits(adjoint(p), dtype);
+  return DirectTiled<Tile>::suits(adjoint(p), request);
 }
 
 template <typename Tile>
@@ -115,7 +110,7 @@ void DirectAdjoint<Tile>::run(const ConvProblem& p, const ConvArguments& args) {
   // The adjoint's first tap is the filter's last.
   std::int64_t last = 0;
   for (int axis = 0; axis < kSpatial; ++axis) last += (p.filter[axis] - 1) * p.w_stride[3 + axis];
-  reversed.b = static_cast<const char*>(args.b) + last * size_of(args.dtype);
+  reversed.b = static_cast<const char*>(args.b) + last * size_of(args.request.dtype);
   DirectTiled<Tile>::run(adjoint(p), reversed);
 }
 

@@ -10,14 +10,14 @@ namespace cuconv {
 
 constexpr double kReduceCost = 8;  // as direct_naive, with divisions for each product
 
-Suitability DirectWeightGrad::suits(const ConvProblem& p, DType) {
+Suitability DirectWeightGrad::suits(const ConvProblem& p, const ConvRequest&) {
   return {"", 0, kReduceCost * multiply_adds(p)};
 }
 
 void DirectWeightGrad::run(const ConvProblem& p, const ConvArguments& args) {
   const std::int64_t weights = weights_of(p);
   if (weights == 0) return;
-  dispatch_dtype(args.dtype, [&](auto tag) {
+  dispatch_dtype(args.request.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     launch("direct_reduce", direct_weight_grad_kernel<T>,
            {{std::min(kMaxBlocks, weights)}, {kWeightGradThreads}, kWeightGradShared<T>}, args.stream, p,

@@ -11,18 +11,25 @@
 
 namespace cuconv {
 
+// What is asked for besides the problem.
+struct ConvRequest {
+  DType dtype;
+  Precision precision;
+  std::int64_t workspace_limit;  // bytes
+};
+
 // Everything a launcher needs besides the problem. Operands by direction:
 //   forward (x, w -> y), input_grad (gy, w -> gx), weight_grad (gy, x -> gw)
 struct ConvArguments {
-  DType dtype;
-  bool conjugate;  // the second operand
+  ConvRequest request;  // as `suits` was asked
+  bool conjugate;       // the second operand
   Activation activation;
   const void* a;
   const void* b;
   const void* bias;  // null without one
   std::int64_t bias_stride;
   void* out;
-  void* workspace;
+  void* workspace;  // of the bytes that it answered
   Stream stream;
 };
 
@@ -38,7 +45,7 @@ struct ConvVariant {
   const char* name;
   Algorithm algorithm;
   Direction direction;
-  Suitability (*suits)(const ConvProblem&, DType);
+  Suitability (*suits)(const ConvProblem&, const ConvRequest&);
   void (*run)(const ConvProblem&, const ConvArguments&);
 };
 

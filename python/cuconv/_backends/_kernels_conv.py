@@ -13,6 +13,7 @@ from cuconv._backends._protocol import Array, Candidate, ConvOptions, Direction
 from cuconv._problem import ConvProblem
 from cuconv.errors import UnsupportedError
 
+NO_LIMIT = 2**63 - 1
 STATUS = "emulated only"  # until a run on a device is on record
 
 
@@ -30,6 +31,12 @@ def sizes_of(problem: ConvProblem) -> tuple[int, ...]:
         *problem.pad_low,
         *problem.dilation,
     )
+
+
+def asked_of(problem: ConvProblem, options: ConvOptions) -> tuple[str, str, int]:
+    """(dtype, precision, most bytes of workspace) of a request."""
+    limit = options.workspace_limit
+    return problem.dtype.name, options.precision, NO_LIMIT if limit is None else limit
 
 
 def image_strides(array: Array, channels: int) -> tuple[int, ...]:
@@ -73,7 +80,7 @@ class KernelConv:
             self.backend._module.conv_run(
                 self.direction,
                 self.variant,
-                problem.dtype.name,
+                *asked_of(problem, self.options),
                 sizes_of(problem),
                 image_strides(x, c),
                 filter_strides(w, k),
@@ -109,10 +116,14 @@ class ConvKernels:
         variants = [
             self._candidate(name, algorithm, direction, problem, options)
             for name, algorithm, of in self._module.conv_variants()
-            if of == direction and algorithm == family
+            if of == direction
+            and algorithm == family
+            and self.forced_variant in (None, name)
         ]
         if not variants:
-            reason = f"the {family} family has no CUDA kernel; direct does this problem"
+            reason = f"the {family} family has no CUDA kernel; direct, im2col, implicit_gemm have"
+            if self.forced_variant is not None:
+                reason = f"variant={self.forced_variant!r} is forced"
             return Candidate(family, False, reason, 0, math.inf, "", STATUS)
         return min(variants, key=lambda c: (not c.supported, c.cost))
 
@@ -125,12 +136,10 @@ class ConvKernels:
         options: ConvOptions,
     ) -> Candidate:
         refusal, workspace, cost = self._module.conv_suits(
-            direction, variant, problem.dtype.name, sizes_of(problem)
+            direction, variant, *asked_of(problem, options), sizes_of(problem)
         )
         limit = options.workspace_limit
-        if self.forced_variant not in (None, variant):
-            refusal = f"variant={self.forced_variant!r} is forced"
-        elif not refusal and limit is not None and workspace > limit:
+        if not refusal and limit is not None and workspace > limit:
             refusal = f"it needs {workspace} bytes of workspace, workspace_limit={limit}"
         reason = f"{variant}: {refusal}" if refusal else ""
         return Candidate(family, not refusal, reason, workspace, cost, variant, STATUS)
@@ -141,9 +150,8 @@ class ConvKernels:
             candidates = [c for c in candidates if c.algo == options.algo]
         supported = [c for c in candidates if c.supported]
         if not supported:
-            raise UnsupportedError(
-                "; ".join(c.reason for c in candidates if c.variant or len(candidates) == 1)
-            )
+            named = [c for c in candidates if c.variant] or candidates[:1]
+            raise UnsupportedError("; ".join(c.reason for c in named))
         best = min(supported, key=lambda c: c.cost)
         return KernelConv(
             self, direction, problem, options, best.algo, best.variant, best.workspace_bytes
