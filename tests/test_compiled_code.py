@@ -48,12 +48,17 @@ def test_no_kernel_spills_or_uses_local_memory(kernels):
     assert [k for k in kernels if k.stack != 0] == []
 
 
+def most_registers(name):
+    """Of a multiprocessor's 65536: for two blocks of 256 threads, or one where elements are wide or
+    a float is split for tensor cores (and more of the smaller blocks)."""
+    if "implicit_gemm" in name:
+        wide = ("<double", "complex_t", "tensor_core_kernel<float")
+        return 255 if any(w in name for w in wide) else 128
+    return 168 if any(w in name for w in ("double", "complex_t")) else 128
+
+
 def test_registers_leave_room_for_several_blocks(kernels):
-    """Of a multiprocessor's 65536: two blocks of 256 threads, one of the wide types (and more of
-    the smaller blocks that the tiled kernels use)."""
-    wide = ("double", "complex_t")
-    most = {k: 168 if any(w in k.name for w in wide) else 128 for k in kernels}
-    assert [k for k in kernels if k.registers > most[k]] == []
+    assert [k for k in kernels if k.registers > most_registers(k.name)] == []
 
 
 def test_no_shared_memory_but_the_dynamic(kernels):
@@ -83,3 +88,43 @@ def test_convolutions_use_fused_multiply_adds(code):
                 assert any(op.startswith(opcode) for op in ops), f"{arch} {name}: no {opcode}"
                 checked += 1
     assert checked >= 4
+
+
+def products(code, word):
+    found = {key: ops for key, ops in code.items() if f"implicit_gemm_{word}" in key[1]}
+    assert found, f"no kernel of implicit GEMM is called {word}"
+    return found.items()
+
+
+def has(ops, *starts):
+    return any(op.startswith(starts) for op in ops)
+
+
+def test_tensor_core_kernels_use_tensor_cores(code):
+    for (arch, name), ops in products(code, "tensor_core"):
+        kind = "HMMA.1688" if "<float" in name or "Sm75" in name else "HMMA.16816"
+        assert has(ops, kind), f"{arch} {name}: no {kind}"
+        assert has(ops, "LDSM") or "<float" in name, f"{arch} {name}: no LDSM"
+
+
+def test_stages_arrive_asynchronously_16_bytes_at_a_time(code):
+    for (arch, name), ops in products(code, "tensor_core"):
+        copies = sorted(op for op in ops if op.startswith("LDGSTS"))
+        if "Sm75" in name:
+            assert not copies, f"{arch} {name}: {copies}, which Turing does not have"
+        else:
+            assert any("128" in op for op in copies), f"{arch} {name}: {copies}"
+
+
+def test_products_load_vectors_where_they_can(code):
+    """16 bytes; 8 for the elements of two, of which a thread wants four."""
+    for (arch, name), ops in products(code, "simt"):
+        width = "64" if "half_t" in name or "bfloat16_t" in name else "128"
+        loads = sorted(op for op in ops if op.startswith("LDG"))
+        assert any(width in op.split(".") for op in loads), f"{arch} {name}: {loads}"
+
+
+def test_float32_stays_off_tensor_cores_unless_asked(code):
+    for (arch, name), ops in code.items():
+        if "tensor_core" not in name:
+            assert not has(ops, "HMMA", "HGMMA"), f"{arch} {name}"

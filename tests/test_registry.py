@@ -16,20 +16,65 @@ FUNCTIONS = {
 }
 
 
-def listed():
+NO_LIMIT = 2**63 - 1
+# A plain problem that no variant refuses for its sizes: n, groups, c, k, then in, filter, out,
+# stride, pad, dilation.
+PLAIN = (1, 1, 8, 8, 1, 8, 9, 1, 3, 3, 1, 6, 7, 1, 1, 1, 0, 0, 0, 1, 1, 1)
+
+
+def registry():
     try:
-        module = importlib.import_module("cuconv._C_emulated_plain")
+        return importlib.import_module("cuconv._C_emulated_plain")
     except ImportError:
-        return []
-    return [(name, direction) for name, _, direction in module.conv_variants()]
+        return None
 
 
-VARIANTS = listed()
+MODULE = registry()
+VARIANTS = [(name, of) for name, _, of in MODULE.conv_variants()] if MODULE else []
+
+
+def refusal(variant, direction, dtype, precision):
+    return MODULE.conv_suits(direction, variant, str(dtype), precision, NO_LIMIT, PLAIN)[0]
+
+
+def kinds_of(variant, direction):
+    """The (dtype, precision) that a variant takes: of float32 whatever makes a difference to it."""
+    kinds = [(dtype, "ieee") for dtype in problems.ALL]
+    if refusal(variant, direction, "float32", "ieee"):
+        kinds += [(np.dtype("float32"), precision) for precision in ("tf32", "tf32x3")]
+    return [kind for kind in kinds if not refusal(variant, direction, *kind)]
+
+
+CASES = [(v, d, *kind) for v, d in VARIANTS for kind in kinds_of(v, d)]
 
 
 def test_there_are_variants(emulated):
     assert {direction for _, direction in VARIANTS} == set(FUNCTIONS)
     assert len(set(VARIANTS)) == len(VARIANTS)
+
+
+def test_every_variant_takes_something(emulated):
+    assert {(variant, direction) for variant, direction, *_ in CASES} == set(VARIANTS)
+
+
+@pytest.mark.parametrize(
+    ("variant", "dtype", "precision", "words"),
+    [
+        (
+            "implicit_gemm_simt_128x128",
+            "float64",
+            "ieee",
+            "sums of 4 bytes, those of float64 have 8",
+        ),
+        ("im2col_simt_64x64", "complex128", "ieee", "those of complex128 have 16"),
+        ("implicit_gemm_sm80_64x64", "float32", "ieee", 'precision="ieee" asks for exact products'),
+        ("im2col_sm80_128x128", "complex64", "tf32", "tensor cores have no complex64"),
+        ("implicit_gemm_sm75_64x64", "bfloat16", "ieee", "takes float16 alone"),
+    ],
+)
+def test_variants_say_which_types_they_take(emulated, variant, dtype, precision, words):
+    for direction in FUNCTIONS:
+        assert words in refusal(variant, direction, dtype, precision)
 
 
 def call_of(reference, seed, rank, dtype, direction):
@@ -48,9 +93,10 @@ def call_of(reference, seed, rank, dtype, direction):
 
 
 @pytest.mark.parametrize("order", ["forward", "reverse", "shuffled"])
-@pytest.mark.parametrize("dtype", problems.ALL, ids=str)
-@pytest.mark.parametrize(("variant", "direction"), VARIANTS, ids=str)
-def test_variant_is_exact_on_integers(emulated, reference, variant, direction, dtype, order):
+@pytest.mark.parametrize(("variant", "direction", "dtype", "precision"), CASES, ids=str)
+def test_variant_is_exact_on_integers(
+    emulated, reference, variant, direction, dtype, precision, order
+):
     flavour = emulated.options()["flavour"]
     ran = 0
     for rank in (1, 2, 3):
@@ -60,9 +106,10 @@ def test_variant_is_exact_on_integers(emulated, reference, variant, direction, d
             if dtype.itemsize == 2 and np.abs(want.astype("f8")).max(initial=0) > 200:
                 continue  # a sum that bfloat16 cannot hold
             choice = {"flavour": flavour, "order": order, "seed": seed, "variant": variant}
+            choice["arrival"] = ("late", "eager")[seed % 2]
             with cuconv.use_backend("emulated", **choice):
                 try:
-                    got = function(*arguments, **options)
+                    got = function(*arguments, precision=precision, **options)
                 except cuconv.UnsupportedError:
                     continue  # why is the business of test_variants_refuse_for_a_reason
             ran += 1

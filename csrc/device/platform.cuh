@@ -6,6 +6,7 @@
 //   CUCONV_HOST_DEVICE       a function of both
 //   CUCONV_LAUNCH_BOUNDS(n)  most threads a block; one block at a time will do, so that registers are not
 //                            spilled for the sake of more
+//   CUCONV_LAUNCH_BOUNDS_FOR(n, b)  the same, with registers for b blocks at a time
 //   CUCONV_UNROLL            unrolls the loop that follows, so that arrays indexed by it stay in registers
 //   threadIdx, blockIdx, blockDim, gridDim, __syncthreads(), __syncwarp(), __shfl_*_sync(): as in CUDA
 //   dynamic_shared()         start of the block's dynamic shared memory, the only shared memory there is
@@ -20,6 +21,7 @@
 #define CUCONV_DEVICE __device__ __forceinline__
 #define CUCONV_HOST_DEVICE __host__ __device__ __forceinline__
 #define CUCONV_LAUNCH_BOUNDS(threads) __launch_bounds__(threads, 1)
+#define CUCONV_LAUNCH_BOUNDS_FOR(threads, blocks) __launch_bounds__(threads, blocks)
 #define CUCONV_UNROLL _Pragma("unroll")
 
 namespace cuconv {

@@ -17,6 +17,7 @@
 #define CUCONV_DEVICE inline __attribute__((always_inline))
 #define CUCONV_HOST_DEVICE inline __attribute__((always_inline))
 #define CUCONV_LAUNCH_BOUNDS(threads)
+#define CUCONV_LAUNCH_BOUNDS_FOR(threads, blocks)
 #define CUCONV_UNROLL
 #define __shared__ static_assert(false, "shared memory is what dynamic_shared() returns, nothing else");
 

@@ -2,6 +2,8 @@
 
 #include "launch/check.h"
 #include "launch/direct.h"
+#include "launch/im2col.h"
+#include "launch/implicit_gemm.h"
 
 namespace cuconv {
 

@@ -71,11 +71,13 @@ _CONV = """<rank>-D convolution of many channels, as deep learning means it (cro
 
     Notes
     -----
-    The same call gives the same bits. Error of direct and im2col against exact arithmetic: at most
+    The same call gives the same bits. Error of direct, im2col and implicit_gemm against exact
+    arithmetic, with precision "ieee": at most
     (M + 2) * eps * (|bias[k]| + sum of |x| |w|) with M terms in the sum and eps of the dtype summed
     in (float32 for float16 and bfloat16), four times that for complex dtypes, and one rounding to
     the dtype stored: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. (2002),
-    section 3.1.
+    section 3.1. `"tf32"` adds 2^-10 of the sum of |x| |w|; `"tf32x3"` allows three times the
+    roundings and 3 * 2^-22 of that sum.
 
     Examples
     --------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from cuconv._backends._kernels_conv import ConvKernels
@@ -17,3 +18,5 @@ class KernelBackend(ConvKernels, PoolKernels):
     def __init__(self, module: Any, forced_variant: str | None) -> None:
         self._module = module
         self.forced_variant = forced_variant
+        # Asking every variant takes some hundred microseconds, more than most kernels do.
+        self._decide_once = lru_cache(maxsize=1024)(self._decide)

@@ -102,26 +102,28 @@ class ConvKernels:
 
     _module: Any
     _operands: Callable[[], Operands]
+    _decide_once: Callable[[Direction, ConvProblem, ConvOptions], Candidate]
     forced_variant: str | None
 
     def conv_candidates(
         self, direction: Direction, problem: ConvProblem, options: ConvOptions
     ) -> list[Candidate]:
         """One candidate a family: its best variant, or the reason why there is none."""
-        return [self._best(family, direction, problem, options) for family in FAMILIES]
+        with self._operands():  # a device can have its say
+            return [self._best(family, direction, problem, options) for family in FAMILIES]
 
     def _best(
         self, family: str, direction: Direction, problem: ConvProblem, options: ConvOptions
     ) -> Candidate:
+        listed = [v for v in self._module.conv_variants() if v[2] == direction]
         variants = [
             self._candidate(name, algorithm, direction, problem, options)
-            for name, algorithm, of in self._module.conv_variants()
-            if of == direction
-            and algorithm == family
-            and self.forced_variant in (None, name)
+            for name, algorithm, _ in listed
+            if algorithm == family and self.forced_variant in (None, name)
         ]
         if not variants:
-            reason = f"the {family} family has no CUDA kernel; direct, im2col, implicit_gemm have"
+            able = ", ".join(dict.fromkeys(algorithm for _, algorithm, _ in listed))
+            reason = f"the {family} family has no CUDA kernel; {able} have"
             if self.forced_variant is not None:
                 reason = f"variant={self.forced_variant!r} is forced"
             return Candidate(family, False, reason, 0, math.inf, "", STATUS)
@@ -144,7 +146,9 @@ class ConvKernels:
         reason = f"{variant}: {refusal}" if refusal else ""
         return Candidate(family, not refusal, reason, workspace, cost, variant, STATUS)
 
-    def conv(self, direction: Direction, problem: ConvProblem, options: ConvOptions) -> KernelConv:
+    def _decide(
+        self, direction: Direction, problem: ConvProblem, options: ConvOptions
+    ) -> Candidate:
         candidates = self.conv_candidates(direction, problem, options)
         if options.algo in FAMILIES:
             candidates = [c for c in candidates if c.algo == options.algo]
@@ -152,7 +156,10 @@ class ConvKernels:
         if not supported:
             named = [c for c in candidates if c.variant] or candidates[:1]
             raise UnsupportedError("; ".join(c.reason for c in named))
-        best = min(supported, key=lambda c: c.cost)
+        return min(supported, key=lambda c: c.cost)
+
+    def conv(self, direction: Direction, problem: ConvProblem, options: ConvOptions) -> KernelConv:
+        best = self._decide_once(direction, problem, options)
         return KernelConv(
             self, direction, problem, options, best.algo, best.variant, best.workspace_bytes
         )

@@ -1,0 +1,50 @@
+// The sequence of iterator_analytic.cuh with its divisions hoisted: one thread works each term out for the
+// whole block, a stage ahead, into a table in shared memory, and divides by multiplication. What is left for
+// every element is an addition and three comparisons.
+#pragma once
+
+#include "kernels/gather/iterator_analytic.cuh"
+
+namespace cuconv {
+
+class OptimizedIterator {
+ public:
+  // Of one stage's table.
+  template <int kBlockK>
+  static constexpr std::size_t kSharedBytes = kBlockK * sizeof(Term);
+
+  // Fills a stage's table with the terms from `begin` on. A barrier must follow before anyone reads it.
+  template <int kBlockK>
+  CUCONV_DEVICE static void prepare(const GatherProblem& g, void* table, std::int32_t begin, std::int32_t end,
+                                    std::int32_t thread) {
+    if (thread < kBlockK) static_cast<Term*>(table)[thread] = make_term(g, begin + thread, end, take_digit);
+  }
+
+  CUCONV_DEVICE static Term term(const GatherProblem&, const void* table, std::int32_t, int i, std::int32_t) {
+    return static_cast<const Term*>(table)[i];
+  }
+  // Without a table.
+  CUCONV_DEVICE static Term term_of(const GatherProblem& g, std::int32_t index) {
+    return make_term(g, index, g.term_end, take_digit);
+  }
+
+  CUCONV_DEVICE static Row row(const GatherProblem& g, std::int32_t index) {
+    return make_row(g, index, take_digit);
+  }
+  CUCONV_DEVICE static std::int64_t w_offset(const GatherProblem& g, std::int32_t index) {
+    return filter_in_w(g, index, take_digit);
+  }
+  CUCONV_DEVICE static std::int64_t y_offset(const GatherProblem& g, std::int32_t index) {
+    return row_in_y(g, index, take_digit);
+  }
+
+ private:
+  CUCONV_DEVICE static std::int32_t take_digit(std::int32_t& index, const FastDivisor& size) {
+    const auto rest = static_cast<std::int32_t>(size.divide(static_cast<std::uint32_t>(index)));
+    const std::int32_t digit = index - rest * static_cast<std::int32_t>(size.divisor);
+    index = rest;
+    return digit;
+  }
+};
+
+}  // namespace cuconv

@@ -1,0 +1,26 @@
+#include <algorithm>
+
+#include "kernels/implicit_gemm/split_k.cuh"
+#include "launch/capability.h"
+#include "launch/launch.cuh"
+
+namespace cuconv {
+
+int compute_capability() {
+#if defined(__CUDACC__)
+  int device = 0, major = 0, minor = 0;
+  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+             "cudaDeviceGetAttribute");
+  check_cuda(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
+             "cudaDeviceGetAttribute");
+  // Any kernel tells: a file is compiled for all architectures or none.
+  cudaFuncAttributes code = {};
+  check_cuda(cudaFuncGetAttributes(&code, split_k_kernel<float>), "cudaFuncGetAttributes");
+  return std::min(10 * major + minor, code.ptxVersion);
+#else
+  return 90;
+#endif
+}
+
+}  // namespace cuconv

@@ -1,0 +1,10 @@
+// What the device at hand, and the code compiled for it, can do.
+#pragma once
+
+namespace cuconv {
+
+// The compute capability that kernels may rely on, as 10 * major + minor: the current device's, or that of
+// the code compiled for it, where that is older. In emulation an H100's.
+int compute_capability();
+
+}  // namespace cuconv

@@ -1,0 +1,9 @@
+#include "launch/tensor_core.cuh"
+#include "tuning/tensor_core_tiles.h"
+
+namespace cuconv {
+
+template void launch_tensor_core<float, TensorCoreTile128x128, Sm80, Precision::kTf32>(GemmCall);
+template void launch_tensor_core<float, TensorCoreTile64x64, Sm80, Precision::kTf32>(GemmCall);
+
+}  // namespace cuconv
