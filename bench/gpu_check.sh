@@ -54,7 +54,8 @@ for what in "$@"; do
       done
       ;;
     time)
-      phase time 300 python3 bench/time_direct.py "$results/time_direct.jsonl"
+      phase time_direct 180 python3 bench/time_direct.py "$results/time_direct.jsonl"
+      phase time_gemm 390 python3 bench/time_gemm.py --seconds 330 --output "$results/time_gemm.json" --resume
       ;;
     *)
       echo "no phase '$what': build, test, sanitize, time" >&2
