@@ -55,7 +55,9 @@ def demangle(names: list[str]) -> list[str]:
     done = subprocess.run(
         ["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True
     )
-    return [re.sub(r"^void |\(.*", "", line) for line in done.stdout.splitlines()]
+    # Template arguments that are numbers carry casts, "(bool)1", which are no parameters.
+    plain = [re.sub(r"\([\w:]+\)(?=\d)", "", line) for line in done.stdout.splitlines()]
+    return [re.sub(r"^void |\(.*", "", line) for line in plain]
 
 
 def resource_usage(path: Path) -> list[Kernel]:
