@@ -57,6 +57,24 @@ def test_every_variant_takes_something(emulated):
     assert {(variant, direction) for variant, direction, *_ in CASES} == set(VARIANTS)
 
 
+@pytest.mark.parametrize(("variant", "direction"), VARIANTS, ids=str)
+def test_variants_take_all_their_types(emulated, variant, direction):
+    """A refusal too many would take its cases away without a failure."""
+    every = {dtype.name for dtype in problems.ALL}
+    halves = {"float16", "bfloat16"}
+    types = {
+        "sm75_64x64": {"float16"},
+        "sm80_64x64": {*halves, "float32"},
+        "sm80_128x128": {*halves, "float32"},
+        "simt_128x128": {*halves, "float32"},
+        "simt_64x64": every - {"complex128"},
+    }
+    dtypes = next((taken for end, taken in types.items() if variant.endswith(end)), every)
+    precisions = {"tf32", "tf32x3"} if "_sm80_" in variant else {"ieee"}
+    want = {(name, p) for name in dtypes for p in (precisions if name == "float32" else {"ieee"})}
+    assert {(dtype.name, precision) for dtype, precision in kinds_of(variant, direction)} == want
+
+
 @pytest.mark.parametrize(
     ("variant", "dtype", "precision", "words"),
     [

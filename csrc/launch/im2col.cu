@@ -78,7 +78,7 @@ Chunk term_chunk(const GatherProblem& g, const TileShape& tile, DType dtype, std
   const std::int64_t sums = g.groups * g.row_end * g.filters * accumulator_bytes(dtype);
   std::int64_t size = chunk_that_fits(limit, bytes_each, g.term_end);
   const bool several = size < g.term_end;
-  if (several) size = chunk_that_fits(limit - sums - kAlignment, bytes_each, g.term_end);
+  if (several) size = chunk_that_fits((limit - sums) / kAlignment * kAlignment, bytes_each, g.term_end);
   GatherProblem part = g;
   part.term_end = static_cast<std::int32_t>(size);
   const std::int64_t columns = rounded_up(size * bytes_each);
