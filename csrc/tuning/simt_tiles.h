@@ -13,7 +13,7 @@ struct SimtTile128x128 {
   static constexpr int kWarpsM = 2;
   static constexpr int kWarpsN = 4;
   static constexpr int kMostBytes = 4;  // of an accumulator
-  static constexpr int kBlocks = 2;  // a multiprocessor
+  static constexpr int kBlocks = 2;     // a multiprocessor
   static constexpr double kCost = 0.45;
 };
 

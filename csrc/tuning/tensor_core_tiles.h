@@ -12,7 +12,7 @@ struct TensorCoreTile128x128 {
   static constexpr int kWarpsM = 2;
   static constexpr int kWarpsN = 4;
   static constexpr int kStages = 3;
-  static constexpr int kBlocks = 2;  // a multiprocessor
+  static constexpr int kBlocks = 2;      // a multiprocessor
   static constexpr double kCost = 0.03;  // of float16
 };
 
