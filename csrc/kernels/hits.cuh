@@ -3,6 +3,7 @@
 // dilation / gcd(stride, dilation) apart, backwards.
 #pragma once
 
+#include "device/index.cuh"
 #include "device/platform.cuh"
 #include "problem.h"
 
@@ -39,6 +40,27 @@ CUCONV_DEVICE Hits hits_of(const ConvProblem& p, const HitSteps& step, int axis,
   const std::int64_t by_taps = (p.filter[axis] - 1 - tap) / step.tap[axis] + 1;
   const std::int64_t by_outputs = out / step.out[axis] + 1;
   return {tap, out, by_taps < by_outputs ? by_taps : by_outputs};
+}
+
+// An element of the input, and the pairs that hit it.
+struct HitElement {
+  std::int64_t n, group, c;
+  std::int64_t in[kSpatial];
+  Hits hits[kSpatial];
+};
+
+// By its flat index, with so many channels a group.
+CUCONV_DEVICE HitElement hit_element(const ConvProblem& p, const HitSteps& step, std::int64_t index,
+                                     std::int64_t channels) {
+  HitElement at;
+  for (int axis = kSpatial - 1; axis >= 0; --axis) {
+    at.in[axis] = take_last(index, p.in[axis]);
+    at.hits[axis] = hits_of(p, step, axis, at.in[axis]);
+  }
+  at.c = take_last(index, channels);
+  at.group = take_last(index, p.groups);
+  at.n = index;
+  return at;
 }
 
 }  // namespace cuconv

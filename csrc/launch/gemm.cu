@@ -69,19 +69,16 @@ Pieces pieces_of(Direction direction, const GatherProblem& g, const TileShape& t
   return {count, length, count * bytes};
 }
 
-Sides sides_of(Direction direction, const ConvArguments& args) {
-  if (direction == Direction::kWeightGrad) return {args.b, args.a, args.out, args.conjugate, false};
-  return {args.a, args.b, args.out, false, args.conjugate};
-}
-
-GemmCall call_of(const ConvArguments& args, const Sides& sides, const Product& product) {
+GemmCall call_of(Direction direction, const ConvArguments& args, const Product& product) {
+  // The weight gradient gathers x, its second operand, and filters it with the gradient of y.
+  const bool swapped = direction == Direction::kWeightGrad;
+  const DType dtype = args.request.dtype;
   GemmCall call = {};
   call.gather = product.gather;
-  call.gather.conjugate_x = sides.conjugate_x;
-  call.gather.conjugate_w = sides.conjugate_w;
-  call.x = advanced(sides.x, product.x_offset, args.request.dtype);
-  call.w = advanced(sides.w, product.w_offset, args.request.dtype);
-  call.y = advanced(sides.y, product.y_offset, args.request.dtype);
+  (swapped ? call.gather.conjugate_x : call.gather.conjugate_w) = args.conjugate;
+  call.x = advanced(swapped ? args.b : args.a, product.x_offset, dtype);
+  call.w = advanced(swapped ? args.a : args.b, product.w_offset, dtype);
+  call.y = advanced(args.out, product.y_offset, dtype);
   call.bias = args.bias;
   call.bias_stride = args.bias_stride;
   call.activation = args.activation;

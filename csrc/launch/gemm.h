@@ -50,17 +50,8 @@ Pieces pieces_of(Direction direction, const GatherProblem& g, const TileShape& t
 // Adds the pieces of `call` up and finishes them.
 void launch_split_k(DType dtype, const GemmCall& call);
 
-// The operands of a direction: what is gathered, what filters it, where results go.
-struct Sides {
-  const void* x;
-  const void* w;
-  void* y;
-  bool conjugate_x, conjugate_w;
-};
-Sides sides_of(Direction direction, const ConvArguments& args);
-
-// The same product with its operands in place.
-GemmCall call_of(const ConvArguments& args, const Sides& sides, const Product& product);
+// A product with the operands of its direction in place.
+GemmCall call_of(Direction direction, const ConvArguments& args, const Product& product);
 
 inline const void* advanced(const void* base, std::int64_t elements, DType dtype) {
   return static_cast<const char*>(base) + elements * size_of(dtype);

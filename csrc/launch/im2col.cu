@@ -87,10 +87,15 @@ Chunk term_chunk(const GatherProblem& g, const TileShape& tile, DType dtype, std
   return {size, behind > 0 ? columns : size * bytes_each, behind, pieces};
 }
 
-Chunk chunk_of(Direction direction, const ConvProblem& p, const TileShape& tile, const ConvRequest& request) {
+// The product of the first stretch of images, which is the longest.
+GatherProblem first_stretch(Direction direction, const ConvProblem& p) {
   ConvProblem stretch = p;
   stretch.n = std::min(p.n, countable_images(direction, p));
-  const GatherProblem g = product_of(direction, stretch, 0).gather;
+  return product_of(direction, stretch, 0).gather;
+}
+
+Chunk chunk_of(Direction direction, const GatherProblem& g, const TileShape& tile,
+               const ConvRequest& request) {
   if (direction == Direction::kWeightGrad) return term_chunk(g, tile, request.dtype, columns_limit(request));
   return row_chunk(g, request.dtype, columns_limit(request));
 }
@@ -160,10 +165,8 @@ Suitability Im2col<MainLoop, kDirection>::suits(const ConvProblem& p, const Conv
     if (const std::string why = refuse_blocks(g, tile); !why.empty()) return {why, 0, 0};
     return {"", chunk.bytes, gemm_cost(Direction::kForward, p, tile) + 2 * lowering};
   } else {
-    const Chunk chunk = chunk_of(kDirection, p, tile, request);
-    ConvProblem stretch = p;
-    stretch.n = std::min(p.n, countable_images(kDirection, p));
-    const GatherProblem g = product_of(kDirection, stretch, 0).gather;
+    const GatherProblem g = first_stretch(kDirection, p);
+    const Chunk chunk = chunk_of(kDirection, g, tile, request);
     if (chunk.size == 0 && g.row_end > 0 && g.term_end > 0) return {refused, 0, 0};
     if (const std::string why = refuse_blocks(g, tile); !why.empty()) return {why, 0, 0};
     return {"", chunk.columns + chunk.sums, gemm_cost(kDirection, p, tile) + lowering};
@@ -178,7 +181,7 @@ void run_input_grad(const ConvProblem& p, const ConvArguments& args) {
   for_each_stretch(kDirection, p, args, chunk.images, [&](const ConvProblem& part, const ConvArguments& at) {
     for (std::int64_t channel = 0; channel < p.c; channel += chunk.channels) {
       const std::int64_t channels = std::min(chunk.channels, p.c - channel);
-      GemmCall call = call_of(at, sides_of(kDirection, at), columns_grad_of(part, channel, channels));
+      GemmCall call = call_of(kDirection, at, columns_grad_of(part, channel, channels));
       const GatherProblem& g = call.gather;
       const std::int64_t rows = g.row_end;
       if (rows > 0 && g.filters > 0 && g.groups > 0) {
@@ -194,7 +197,7 @@ void run_input_grad(const ConvProblem& p, const ConvArguments& args) {
 template <typename MainLoop>
 void run_chunks(Direction direction, const ConvProblem& p, const ConvArguments& args, const Chunk& chunk) {
   const bool by_terms = direction == Direction::kWeightGrad;
-  GemmCall call = call_of(args, sides_of(direction, args), product_of(direction, p, 0));
+  GemmCall call = call_of(direction, args, product_of(direction, p, 0));
   const GatherProblem whole = call.gather;
   if (whole.groups == 0 || whole.row_end == 0 || whole.filters == 0) return;
   void* sums = static_cast<char*>(args.workspace) + chunk.columns;
@@ -229,7 +232,8 @@ void Im2col<MainLoop, kDirection>::run(const ConvProblem& p, const ConvArguments
   } else if constexpr (kDirection == Direction::kInputGrad) {
     run_input_grad<MainLoop>(p, args);
   } else {
-    const Chunk chunk = chunk_of(kDirection, p, MainLoop::shape(args.request), args.request);
+    const Chunk chunk =
+        chunk_of(kDirection, first_stretch(kDirection, p), MainLoop::shape(args.request), args.request);
     const auto run_stretch = [&](const ConvProblem& part, const ConvArguments& at) {
       run_chunks<MainLoop>(kDirection, part, at, chunk);
     };

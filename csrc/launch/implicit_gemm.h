@@ -72,7 +72,7 @@ struct ImplicitGemm {
 
   static void run_stretch(const ConvProblem& p, const ConvArguments& args) {
     for (std::int64_t i = 0; i < product_count(kDirection, p); ++i) {
-      GemmCall call = call_of(args, sides_of(kDirection, args), product_of(kDirection, p, i));
+      GemmCall call = call_of(kDirection, args, product_of(kDirection, p, i));
       GatherProblem& g = call.gather;
       if (g.groups == 0 || g.row_end == 0 || g.filters == 0) continue;
       cut_terms(g, pieces_of_product(p, args.request, i).terms);

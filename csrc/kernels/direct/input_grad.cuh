@@ -29,16 +29,7 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kDirectThreads)
   const std::int64_t count = p.n * p.groups * p.c * p.in[0] * p.in[1] * p.in[2];
 
   for (std::int64_t i = first_item(); i < count; i += item_step()) {
-    std::int64_t rest = i;
-    std::int64_t in[kSpatial];
-    Hits hits[kSpatial];
-    for (int axis = kSpatial - 1; axis >= 0; --axis) {
-      in[axis] = take_last(rest, p.in[axis]);
-      hits[axis] = hits_of(p, step, axis, in[axis]);
-    }
-    const std::int64_t c = take_last(rest, p.c);
-    const std::int64_t group = take_last(rest, p.groups);
-    const std::int64_t n = rest;
+    const auto [n, group, c, in, hits] = hit_element(p, step, i, p.c);
 
     // From hit to hit along the columns, in memory.
     const std::int64_t y_step = -step.out[2] * p.y_stride[5];

@@ -78,7 +78,33 @@ CUCONV_DEVICE bool inside(const GatherProblem& g, const Row& row, const Term& te
   return all;
 }
 
-class AnalyticIterator {
+// What iterators share, over a Division that takes the last digit off an index.
+template <typename Division>
+class IteratorBase {
+ public:
+  CUCONV_DEVICE static Row row(const GatherProblem& g, std::int32_t index) {
+    return make_row(g, index, Division::take_digit);
+  }
+  CUCONV_DEVICE static std::int64_t w_offset(const GatherProblem& g, std::int32_t index) {
+    return filter_in_w(g, index, Division::take_digit);
+  }
+  CUCONV_DEVICE static std::int64_t y_offset(const GatherProblem& g, std::int32_t index) {
+    return row_in_y(g, index, Division::take_digit);
+  }
+
+ protected:
+  CUCONV_DEVICE static Term make(const GatherProblem& g, std::int32_t index, std::int32_t end) {
+    return make_term(g, index, end, Division::take_digit);
+  }
+};
+
+struct PlainDivision {
+  CUCONV_DEVICE static std::int32_t take_digit(std::int32_t& index, const FastDivisor& size) {
+    return take_last(index, static_cast<std::int32_t>(size.divisor));
+  }
+};
+
+class AnalyticIterator : public IteratorBase<PlainDivision> {
  public:
   template <int kBlockK>
   static constexpr std::size_t kSharedBytes = 0;
@@ -88,21 +114,7 @@ class AnalyticIterator {
 
   CUCONV_DEVICE static Term term(const GatherProblem& g, const void*, std::int32_t begin, int i,
                                  std::int32_t end) {
-    return make_term(g, begin + i, end, take_digit);
-  }
-  CUCONV_DEVICE static Row row(const GatherProblem& g, std::int32_t index) {
-    return make_row(g, index, take_digit);
-  }
-  CUCONV_DEVICE static std::int64_t w_offset(const GatherProblem& g, std::int32_t index) {
-    return filter_in_w(g, index, take_digit);
-  }
-  CUCONV_DEVICE static std::int64_t y_offset(const GatherProblem& g, std::int32_t index) {
-    return row_in_y(g, index, take_digit);
-  }
-
- private:
-  CUCONV_DEVICE static std::int32_t take_digit(std::int32_t& index, const FastDivisor& size) {
-    return take_last(index, static_cast<std::int32_t>(size.divisor));
+    return make(g, begin + i, end);
   }
 };
 

@@ -7,7 +7,16 @@
 
 namespace cuconv {
 
-class OptimizedIterator {
+struct FastDivision {
+  CUCONV_DEVICE static std::int32_t take_digit(std::int32_t& index, const FastDivisor& size) {
+    const auto rest = static_cast<std::int32_t>(size.divide(static_cast<std::uint32_t>(index)));
+    const std::int32_t digit = index - rest * static_cast<std::int32_t>(size.divisor);
+    index = rest;
+    return digit;
+  }
+};
+
+class OptimizedIterator : public IteratorBase<FastDivision> {
  public:
   // Of one stage's table.
   template <int kBlockK>
@@ -17,7 +26,7 @@ class OptimizedIterator {
   template <int kBlockK>
   CUCONV_DEVICE static void prepare(const GatherProblem& g, void* table, std::int32_t begin, std::int32_t end,
                                     std::int32_t thread) {
-    if (thread < kBlockK) static_cast<Term*>(table)[thread] = make_term(g, begin + thread, end, take_digit);
+    if (thread < kBlockK) static_cast<Term*>(table)[thread] = make(g, begin + thread, end);
   }
 
   CUCONV_DEVICE static Term term(const GatherProblem&, const void* table, std::int32_t, int i, std::int32_t) {
@@ -25,25 +34,7 @@ class OptimizedIterator {
   }
   // Without a table.
   CUCONV_DEVICE static Term term_of(const GatherProblem& g, std::int32_t index) {
-    return make_term(g, index, g.term_end, take_digit);
-  }
-
-  CUCONV_DEVICE static Row row(const GatherProblem& g, std::int32_t index) {
-    return make_row(g, index, take_digit);
-  }
-  CUCONV_DEVICE static std::int64_t w_offset(const GatherProblem& g, std::int32_t index) {
-    return filter_in_w(g, index, take_digit);
-  }
-  CUCONV_DEVICE static std::int64_t y_offset(const GatherProblem& g, std::int32_t index) {
-    return row_in_y(g, index, take_digit);
-  }
-
- private:
-  CUCONV_DEVICE static std::int32_t take_digit(std::int32_t& index, const FastDivisor& size) {
-    const auto rest = static_cast<std::int32_t>(size.divide(static_cast<std::uint32_t>(index)));
-    const std::int32_t digit = index - rest * static_cast<std::int32_t>(size.divisor);
-    index = rest;
-    return digit;
+    return make(g, index, g.term_end);
   }
 };
 

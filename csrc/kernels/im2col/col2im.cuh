@@ -33,16 +33,7 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kCol2imThreads)
   using Acc = accumulator_t<T>;
   const std::int64_t count = p.n * p.groups * lowered.channels * p.in[0] * p.in[1] * p.in[2];
   for (std::int64_t i = first_item(); i < count; i += item_step()) {
-    std::int64_t rest = i;
-    std::int64_t in[kSpatial];
-    Hits hits[kSpatial];
-    for (int axis = kSpatial - 1; axis >= 0; --axis) {
-      in[axis] = take_last(rest, p.in[axis]);
-      hits[axis] = hits_of(p, step, axis, in[axis]);
-    }
-    const std::int64_t c = take_last(rest, lowered.channels);
-    const std::int64_t group = take_last(rest, p.groups);
-    const std::int64_t n = rest;
+    const auto [n, group, c, in, hits] = hit_element(p, step, i, lowered.channels);
     const Acc* images =
         columns + group * lowered.group_step + c * lowered.channel_step + n * lowered.image_step;
 
