@@ -1,5 +1,9 @@
 """The network examples: against PyTorch, against the truth, and against what users do wrong."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -11,9 +15,10 @@ from click import ClickException
 
 import cuconv
 import hed_edges
+import train_digits
 from _support import Device, write_whole
 from compare import assert_within
-from example_runs import assert_one_line, run_example
+from example_runs import EXAMPLES, assert_one_line, run_example
 
 CPU = Device("cpu")
 
@@ -167,6 +172,59 @@ def test_hed_names_the_array_that_is_missing(tmp_path):
     write_random_hed(path, skip="dsn3")
     with pytest.raises(ClickException, match="no dsn3/vars/0"):
         hed_edges.load(path, CPU)
+
+
+# ---- digits ----
+
+
+def test_digits_gradients_against_central_differences():
+    rng = np.random.default_rng(0)
+    p = train_digits.initial_parameters(rng, CPU)
+    p = {name: value.astype("f8") for name, value in p.items()}
+    x, target = rng.random((3, 1, 8, 8)), np.eye(10)[[2, 0, 7]]
+
+    def loss(p):
+        return train_digits.cross_entropy(train_digits.forward(p, x).probabilities, target)
+
+    found = train_digits.gradients(p, x, train_digits.forward(p, x), target)
+    assert found.keys() == p.keys()
+    step = 1e-6
+    for name, value in p.items():
+        assert found[name].shape == value.shape
+        for flat in rng.choice(value.size, min(8, value.size), replace=False):
+            move = np.zeros(value.shape)
+            move.flat[flat] = step
+            up, down = (loss(p | {name: value + sign * move}) for sign in (1, -1))
+            assert abs((up - down) / (2 * step) - found[name].flat[flat]) <= 1e-8, (name, flat)
+
+
+def test_digits_are_learned(tmp_path):
+    """98 % of digits never seen, which is what the example claims."""
+    done = run_example("train_digits.py", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    first = done.stdout.splitlines()[0]
+    assert float(first.split(": ")[1].split("%")[0]) >= 98, first
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"digits-curves.png", "digits-features.png"}
+    for name in names:
+        assert read_png(tmp_path / name).std() > 10  # not an empty sheet
+
+
+def test_control_c_keeps_the_epochs_done(tmp_path):
+    command = [sys.executable, EXAMPLES / "train_digits.py", "--epochs", "1000", "--out", tmp_path]
+    environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm"}  # a bar that moves
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        progress = b""
+        while b"right)" not in progress:  # an epoch is done
+            progress += os.read(process.stderr.fileno(), 4096)
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert out.startswith(b"Stopped after ")
+    assert {path.suffix for path in tmp_path.iterdir()} == {".png"}
 
 
 # ---- files ----
