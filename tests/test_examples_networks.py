@@ -14,6 +14,7 @@ import pytest
 from click import ClickException
 
 import cuconv
+import googlenet
 import hed_edges
 import train_digits
 from _support import Device, write_whole
@@ -225,6 +226,53 @@ def test_control_c_keeps_the_epochs_done(tmp_path):
     assert process.returncode == 0
     assert out.startswith(b"Stopped after ")
     assert {path.suffix for path in tmp_path.iterdir()} == {".png"}
+
+
+# ---- GoogLeNet ----
+
+
+def test_googlenet_prints_a_table(tmp_path):
+    """The example itself asserts the shape of every layer."""
+    out = tmp_path / "bars.png"
+    done = run_example("googlenet.py", "--repeats", 1, "--out", out)
+    assert done.returncode == 0, done.stderr
+    for layer in ("conv1", "inception 3a", "inception 5b", "1024 × 7 × 7", "softmax"):
+        assert layer in done.stdout
+    assert read_png(out).std() > 10
+
+
+def test_googlenet_has_the_layers_of_the_paper():
+    weights = googlenet.random_weights(np.random.default_rng(0))
+    layers = googlenet.build(weights, CPU)
+    assert len(layers) == 19
+    # 1.5 thousand million multiply-adds, says the paper; 6.8 million weights by its table's column
+    assert 1.5e9 < sum(layer.multiply_adds for layer in layers) < 1.6e9
+    assert 6.8e6 < sum(w.size for w in weights.values()) < 7.1e6
+
+
+def test_googlenet_takes_weights(tmp_path):
+    path = tmp_path / "weights.npz"
+    weights = googlenet.random_weights(np.random.default_rng(1))
+    np.savez(path, **weights)
+    found = googlenet.read_weights(path)
+    assert all(np.array_equal(found[name], w) for name, w in weights.items())
+    np.savez(path, **(weights | {"4a_conv3_w": weights["4b_conv3_w"]}))
+    with pytest.raises(ClickException, match=r"4a_conv3_w has shape \(224, 112, 3, 3\)"):
+        googlenet.read_weights(path)
+    del weights["linear_b"]
+    np.savez(path, **weights)
+    with pytest.raises(ClickException, match="no array linear_b"):
+        googlenet.read_weights(path)
+
+
+def test_googlenet_says_what_is_wrong(tmp_path):
+    main, out = googlenet.main, tmp_path / "bars.png"
+    for name, data in (("text.npz", b"text"), ("empty.npz", b"")):
+        (tmp_path / name).write_bytes(data)
+        command = ["--weights", tmp_path / name, "--out", out]
+        assert_one_line(main, command, f"{name}: it is not an .npz file")
+    assert_one_line(main, ["--out", "bars.jpg"], "must end in .png")
+    assert_one_line(main, ["--weights", "none.npz", "--out", out], "none.npz: No such file")
 
 
 # ---- files ----
