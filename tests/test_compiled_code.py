@@ -124,6 +124,20 @@ def test_products_load_vectors_where_they_can(code):
         assert any(width in op.split(".") for op in loads), f"{arch} {name}: {loads}"
 
 
+def test_pooling_and_relu_move_vectors(code):
+    """16 bytes: what their headers promise."""
+    loads = ("pool_channels", "pool_tiled", "global_avg_planes", "elementwise_vector")
+    stores = ("pool_channels", "elementwise_vector")
+    checked = 0
+    for (arch, name), ops in code.items():
+        for words, kind in ((loads, "LDG"), (stores, "STG")):
+            if any(word in name for word in words):
+                wide = any(op.startswith(kind) and "128" in op.split(".") for op in ops)
+                assert wide, f"{arch} {name}: no {kind} of 128 bits"
+                checked += 1
+    assert checked
+
+
 def test_float32_stays_off_tensor_cores_unless_asked(code):
     for (arch, name), ops in code.items():
         if "tensor_core" not in name:

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <string>
+#include <vector>
 
 #include "bind/arguments.h"
 #include "bind/register.h"
@@ -37,12 +38,30 @@ PoolProblem read_problem(const Sizes& sizes, bool count_include_pad, const Strid
   return p;
 }
 
-void run_max_pool(const std::string& dtype, const Sizes& sizes, const Strides& x_stride,
-                  const Strides& y_stride, const Strides& index_stride, Address x, Address y, Address indices,
-                  Address stream) {
+std::string run_max_pool(const std::string& variant, const std::string& dtype, const Sizes& sizes,
+                         const Strides& x_stride, const Strides& y_stride, const Strides& index_stride,
+                         Address x, Address y, Address indices, Address stream) {
   PoolProblem p = read_problem(sizes, true, x_stride, y_stride);
   copy_to(index_stride, p.index_stride);
-  max_pool(p, parse_dtype(dtype), pointer<void>(x), pointer<void>(y), pointer<std::int64_t>(indices), stream);
+  return pool(p,
+              {PoolOperation::kMax, parse_dtype(dtype), pointer<void>(x), pointer<void>(y),
+               pointer<std::int64_t>(indices), stream},
+              variant);
+}
+
+std::string run_avg_pool(const std::string& variant, const std::string& dtype, const Sizes& sizes,
+                         bool count_include_pad, const Strides& x_stride, const Strides& y_stride, Address x,
+                         Address y, Address stream) {
+  return pool(
+      read_problem(sizes, count_include_pad, x_stride, y_stride),
+      {PoolOperation::kAverage, parse_dtype(dtype), pointer<void>(x), pointer<void>(y), nullptr, stream},
+      variant);
+}
+
+std::vector<std::string> variants() {
+  std::vector<std::string> names;
+  for (const PoolVariant& variant : pool_variants()) names.emplace_back(variant.name);
+  return names;
 }
 
 std::int64_t max_pool_grad_bytes(const std::string& dtype, const Sizes& sizes) {
@@ -58,12 +77,6 @@ void run_max_pool_grad(const std::string& dtype, const Sizes& sizes, const Strid
                 pointer<void>(workspace), stream);
 }
 
-void run_avg_pool(const std::string& dtype, const Sizes& sizes, bool count_include_pad,
-                  const Strides& x_stride, const Strides& y_stride, Address x, Address y, Address stream) {
-  avg_pool(read_problem(sizes, count_include_pad, x_stride, y_stride), parse_dtype(dtype), pointer<void>(x),
-           pointer<void>(y), stream);
-}
-
 void run_avg_pool_grad(const std::string& dtype, const Sizes& sizes, bool count_include_pad,
                        const Strides& gx_stride, const Strides& gy_stride, Address gy, Address gx,
                        Address stream) {
@@ -74,6 +87,7 @@ void run_avg_pool_grad(const std::string& dtype, const Sizes& sizes, bool count_
 }  // namespace
 
 void register_pool(py::module_& m) {
+  m.def("pool_variants", &variants);
   m.def("max_pool", &run_max_pool);
   m.def("max_pool_grad_workspace", &max_pool_grad_bytes);
   m.def("max_pool_grad", &run_max_pool_grad);

@@ -51,6 +51,14 @@ struct FastDivisor {
   }
 };
 
+// The same as take_last above, for 0 <= index < 2^31.
+CUCONV_HOST_DEVICE std::int32_t take_last(std::int32_t& index, const FastDivisor& size) {
+  const auto rest = static_cast<std::int32_t>(size.divide(static_cast<std::uint32_t>(index)));
+  const std::int32_t last = index - rest * static_cast<std::int32_t>(size.divisor);
+  index = rest;
+  return last;
+}
+
 // For 1 <= divisor < 2^31.
 inline FastDivisor fast_divisor(std::int64_t divisor) {
   std::uint32_t shift = 0;

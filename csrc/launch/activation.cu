@@ -1,7 +1,9 @@
 #include <algorithm>
+#include <iterator>
 
 #include "kernels/activation/elementwise.cuh"
 #include "kernels/activation/softmax.cuh"
+#include "kernels/activation/vector.cuh"
 #include "kernels/reduce/bias_grad.cuh"
 #include "launch/activation.h"
 #include "launch/dispatch.h"
@@ -25,10 +27,31 @@ void elementwise(const char* name, const ElementwiseProblem& p, DType dtype, con
   });
 }
 
+// Whether operands are in one piece each, and as far past a multiple of 16 bytes as each other.
+template <typename... Pointers>
+bool in_step(const ElementwiseProblem& p, const Pointers*... operands) {
+  if (p.rank > 1) return false;
+  for (int i = 0; i < static_cast<int>(sizeof...(operands)); ++i) {
+    if (p.count > 1 && p.stride[i][0] != 1) return false;
+  }
+  const std::uintptr_t past[] = {reinterpret_cast<std::uintptr_t>(operands) % 16 ...};
+  return std::all_of(std::begin(past), std::end(past), [&](std::uintptr_t each) { return each == past[0]; });
+}
+
+LaunchShape vectors_for(std::int64_t count, std::size_t element_bytes) {
+  const std::int64_t vectors = count * static_cast<std::int64_t>(element_bytes) / 16 + 1;
+  return {{blocks_for(vectors, kElementwiseThreads * kInFlight)}, {kElementwiseThreads}, 0};
+}
+
 }  // namespace
 
 void relu(const ElementwiseProblem& p, DType dtype, const void* x, void* y, Stream stream) {
-  elementwise<Relu>("relu", p, dtype, x, y, stream);
+  if (p.count == 0 || !in_step(p, x, y)) return elementwise<Relu>("relu", p, dtype, x, y, stream);
+  dispatch_real_dtype(dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    launch("relu_vector", elementwise_vector_kernel<T, ReluFunction, T>, vectors_for(p.count, sizeof(T)),
+           stream, p.count, static_cast<T*>(y), static_cast<const T*>(x));
+  });
 }
 
 void sigmoid(const ElementwiseProblem& p, DType dtype, const void* x, void* y, Stream stream) {
@@ -40,6 +63,12 @@ void relu_grad(const ElementwiseProblem& p, DType dtype, const void* gy, const v
   if (p.count == 0) return;
   dispatch_real_dtype(dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
+    if (in_step(p, gy, y, gx)) {
+      launch("relu_grad_vector", elementwise_vector_kernel<T, ReluGradFunction, T, T>,
+             vectors_for(p.count, sizeof(T)), stream, p.count, static_cast<T*>(gx), static_cast<const T*>(gy),
+             static_cast<const T*>(y));
+      return;
+    }
     launch("relu_grad", relu_grad_kernel<T>, one_thread_each(p.count), stream, p, static_cast<const T*>(gy),
            static_cast<const T*>(y), static_cast<T*>(gx));
   });

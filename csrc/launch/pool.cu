@@ -7,6 +7,7 @@
 #include "launch/dispatch.h"
 #include "launch/grid.h"
 #include "launch/pool.h"
+#include "launch/pool_dispatch.h"
 
 namespace cuconv {
 namespace {
@@ -34,15 +35,23 @@ PoolProblem with_contiguous_input(PoolProblem p) {
 
 }  // namespace
 
-void max_pool(const PoolProblem& p, DType dtype, const void* x, void* y, std::int64_t* indices,
-              Stream stream) {
-  const std::int64_t outputs = outputs_of(p);
-  if (outputs == 0) return;
-  dispatch_real_dtype(dtype, [&](auto tag) {
+std::string PoolWindow::refuse(const PoolProblem&, const PoolArguments&) { return ""; }
+
+void PoolWindow::run(const PoolProblem& p, const PoolArguments& args) {
+  const LaunchShape shape = one_thread_each(outputs_of(p));
+  if (args.operation == PoolOperation::kAverage) {
+    dispatch_dtype(args.dtype, [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      launch("avg_pool", avg_pool_kernel<T>, shape, args.stream, p, static_cast<const T*>(args.x),
+             static_cast<T*>(args.y));
+    });
+    return;
+  }
+  dispatch_real_dtype(args.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    dispatch_bool(indices != nullptr, [&](auto with_indices) {
-      launch("max_pool", max_pool_kernel<T, with_indices.value>, one_thread_each(outputs), stream, p,
-             static_cast<const T*>(x), static_cast<T*>(y), indices);
+    dispatch_bool(args.indices != nullptr, [&](auto with_indices) {
+      launch("max_pool", max_pool_kernel<T, with_indices.value>, shape, args.stream, p,
+             static_cast<const T*>(args.x), static_cast<T*>(args.y), args.indices);
     });
   });
 }
@@ -71,23 +80,17 @@ void max_pool_grad(const PoolProblem& p, DType dtype, const void* gy, const std:
   });
 }
 
-void avg_pool(const PoolProblem& p, DType dtype, const void* x, void* y, Stream stream) {
-  const std::int64_t outputs = outputs_of(p);
-  if (outputs == 0) return;
-  dispatch_dtype(dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    launch("avg_pool", avg_pool_kernel<T>, one_thread_each(outputs), stream, p, static_cast<const T*>(x),
-           static_cast<T*>(y));
-  });
-}
-
 void avg_pool_grad(const PoolProblem& p, DType dtype, const void* gy, void* gx, Stream stream) {
   const std::int64_t inputs = inputs_of(p);
   if (inputs == 0) return;
   dispatch_dtype(dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    launch("avg_pool_grad", avg_pool_grad_kernel<T>, one_thread_each(inputs), stream, p,
-           static_cast<const T*>(gy), static_cast<T*>(gx));
+    constexpr int kWidth = 16 / int{sizeof(T)};
+    dispatch_bool(channels_by_vectors(p, sizeof(T), gx, gy), [&](auto vectors) {
+      constexpr int kEach = vectors.value ? kWidth : 1;
+      launch("avg_pool_grad", avg_pool_grad_kernel<T, kEach>, one_thread_each(inputs / kEach), stream, p,
+             static_cast<const T*>(gy), static_cast<T*>(gx));
+    });
   });
 }
 

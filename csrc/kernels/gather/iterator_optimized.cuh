@@ -9,10 +9,7 @@ namespace cuconv {
 
 struct FastDivision {
   CUCONV_DEVICE static std::int32_t take_digit(std::int32_t& index, const FastDivisor& size) {
-    const auto rest = static_cast<std::int32_t>(size.divide(static_cast<std::uint32_t>(index)));
-    const std::int32_t digit = index - rest * static_cast<std::int32_t>(size.divisor);
-    index = rest;
-    return digit;
+    return take_last(index, size);
   }
 };
 

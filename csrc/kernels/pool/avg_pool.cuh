@@ -1,4 +1,5 @@
-// Average pooling and its gradient, one thread per element written:
+// Average pooling and its gradient, one thread per element written, of the gradient also per 16 bytes of
+// channels:
 //
 //   y[n,c,o]  = (sum over taps t of x[n, c, o*stride - pad_low + t]) / divisor(o)     (outside x: 0)
 //   gx[n,c,i] = sum over the windows o that hold i of gy[n,c,o] / divisor(o)
@@ -13,16 +14,11 @@
 
 #include "device/grid.cuh"
 #include "device/numeric.cuh"
+#include "device/vec.cuh"
+#include "kernels/pool/reduction.cuh"
 #include "kernels/pool/window.cuh"
 
 namespace cuconv {
-
-CUCONV_DEVICE float divide(float value, std::int64_t by) { return value / static_cast<float>(by); }
-CUCONV_DEVICE double divide(double value, std::int64_t by) { return value / static_cast<double>(by); }
-template <typename Real>
-CUCONV_DEVICE complex_t<Real> divide(complex_t<Real> value, std::int64_t by) {
-  return {divide(value.re, by), divide(value.im, by)};
-}
 
 template <typename T>
 CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kPoolThreads) avg_pool_kernel(PoolProblem p, const T* x, T* y) {
@@ -59,20 +55,31 @@ CUCONV_DEVICE Windows windows_over(const PoolProblem& p, int axis, std::int64_t 
   return {before < 0 ? 0 : before / p.stride[axis] + 1, last < p.out[axis] ? last : p.out[axis]};
 }
 
-template <typename T>
+// kWidth channels a thread, neighbours in memory and aligned where there are several.
+template <typename T, int kWidth>
 CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kPoolThreads)
     avg_pool_grad_kernel(PoolProblem p, const T* gy, T* gx) {
   using Acc = accumulator_t<T>;
-  const std::int64_t count = p.n * p.c * p.in[0] * p.in[1] * p.in[2];
+  const std::int64_t volume = p.in[0] * p.in[1] * p.in[2];
+  const std::int64_t vectors = p.c / kWidth;
+  const std::int64_t count = p.n * vectors * volume;
 
   for (std::int64_t i = first_item(); i < count; i += item_step()) {
-    const Coordinate in = unflatten(i, p.c, p.in);
+    Coordinate in;
+    if constexpr (kWidth == 1) {
+      in = unflatten(i, p.c, p.in);
+    } else {  // neighbouring threads want neighbouring channels
+      std::int64_t rest = i;
+      in.c = take_last(rest, vectors) * kWidth;
+      for (int axis = kSpatial - 1; axis >= 0; --axis) in.at[axis] = take_last(rest, p.in[axis]);
+      in.n = rest;
+    }
     const Windows z = windows_over(p, 0, in.at[0]);
     const Windows h = windows_over(p, 1, in.at[1]);
     const Windows w = windows_over(p, 2, in.at[2]);
 
     const T* plane = gy + in.n * p.y_stride[0] + in.c * p.y_stride[1];
-    Acc sum{};
+    Acc sum[kWidth] = {};
     for (std::int64_t a = z.first; a < z.last; ++a) {
       const std::int64_t divisor_d = divisor_of(p, 0, taps_of(p, 0, a));
       for (std::int64_t b = h.first; b < h.last; ++b) {
@@ -80,11 +87,16 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kPoolThreads)
         const T* row = plane + a * p.y_stride[2] + b * p.y_stride[3];
         for (std::int64_t q = w.first; q < w.last; ++q) {
           const std::int64_t divisor = divisor_h * divisor_of(p, 2, taps_of(p, 2, q));
-          sum = add(sum, divide(widen(row[q * p.y_stride[4]]), divisor));
+          const Vec<T, kWidth> values = load_vec<kWidth>(row + q * p.y_stride[4]);
+          CUCONV_UNROLL
+          for (int j = 0; j < kWidth; ++j) sum[j] = add(sum[j], divide(widen(values.at[j]), divisor));
         }
       }
     }
-    gx[offset_of(in, p.x_stride)] = narrow<T>(sum);
+    Vec<T, kWidth> result;
+    CUCONV_UNROLL
+    for (int j = 0; j < kWidth; ++j) result.at[j] = narrow<T>(sum[j]);
+    store_vec(gx + offset_of(in, p.x_stride), result);
   }
 }
 

@@ -71,6 +71,13 @@ class PoolKernels:
 
     _module: Any
     _operands: Callable[[], Operands]
+    forced_variant: str | None
+
+    @property
+    def _pool_variant(self) -> str:
+        """The variant of pooling that is forced, if one is; "" lets the launcher choose."""
+        name = self.forced_variant
+        return "" if name is None or name not in self._module.pool_variants() else name
 
     def bias_grad(self, gy: Array, gb: Array) -> None:
         with self._operands() as place:
@@ -87,6 +94,7 @@ class PoolKernels:
     def max_pool(self, problem: PoolProblem, x: Array, y: Array, indices: Array | None) -> None:
         with self._operands() as place:
             self._module.max_pool(
+                self._pool_variant,
                 x.dtype.name,
                 sizes_of(problem),
                 element_strides(x),
@@ -117,6 +125,7 @@ class PoolKernels:
     def avg_pool(self, problem: PoolProblem, x: Array, y: Array) -> None:
         with self._operands() as place:
             self._module.avg_pool(
+                self._pool_variant,
                 x.dtype.name,
                 sizes_of(problem),
                 problem.count_include_pad,
