@@ -4,6 +4,8 @@
 //   place_input / _output / _inout(address, ...) -> address  an array for the device
 //   workspace(nbytes) -> address
 //   collect(device_address, host_address, ...)               results back
+//   record_traffic(), recorded_traffic()                     -> (kernel, bytes read, bytes written) of every
+//                                                            launch between the two
 //   reset()                                                  frees everything
 //
 // All of it belongs to the calling thread: each has an emulated device of its own.
@@ -21,6 +23,7 @@
 #include "emu/fault.h"
 #include "emu/flavour.h"
 #include "emu/grid.h"
+#include "emu/traffic.h"
 
 namespace py = pybind11;
 
@@ -96,6 +99,14 @@ void register_emulation(py::module_& module) {
   m.def(
       "workspace", [](std::size_t nbytes) { return to_integer(emu::arena().workspace(nbytes)); },
       py::arg("nbytes"));
+  m.def("record_traffic", &emu::record_traffic);
+  m.def("recorded_traffic", [] {
+    py::list launches;
+    for (const emu::Traffic& each : emu::recorded_traffic()) {
+      launches.append(py::make_tuple(each.kernel, each.read, each.written));
+    }
+    return launches;
+  });
   m.def("reset", [] { emu::arena().reset(); });
 }
 

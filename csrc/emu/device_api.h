@@ -19,6 +19,7 @@
 #define CUCONV_LAUNCH_BOUNDS(threads)
 #define CUCONV_LAUNCH_BOUNDS_FOR(threads, blocks)
 #define CUCONV_UNROLL
+#define CUCONV_GRID_CONSTANT
 #define __shared__ static_assert(false, "shared memory is what dynamic_shared() returns, nothing else");
 
 // For the few variables read all the time: a fixed offset from the thread's own register, no call (which made

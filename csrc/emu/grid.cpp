@@ -10,6 +10,7 @@
 #include "emu/flavour.h"
 #include "emu/launch.h"
 #include "emu/shared.h"
+#include "emu/traffic.h"
 #include "launch/check.h"
 
 namespace cuconv::emu {
@@ -73,6 +74,7 @@ void run_grid(const char* name, const LaunchShape& shape, void (*call)(const voi
   throw_fault();
   check_limits(name, shape);
   check_shared(name, shape);
+  note_launch(name);
   launched = next_tick();
   starts.clear();
   gridDim = to_dim3(shape.grid);

@@ -7,6 +7,7 @@
 #include "emu/flavour.h"
 #include "emu/grid.h"
 #include "emu/shared.h"
+#include "emu/traffic.h"
 
 namespace cuconv::emu {
 namespace {
@@ -140,6 +141,7 @@ void check_global(const Block& block, const std::byte* address, std::size_t byte
   if (kKind == Kind::kWrite && region->access == Access::kInput) {
     fail_access(block, kKind, arena().describe(address) + ", an input: inputs are read-only");
   }
+  note_traffic(*region, offset, bytes, kKind == Kind::kWrite);
   if (region->access == Access::kInput) return;
   check_cells<kKind>(block, &region->cells[offset], {address, launch_tick(), false}, bytes);
 }
