@@ -110,10 +110,11 @@ PYTHON_LEVELS = {
     "pool_grad": 6,
     "activation": 6,
     "plan": 7,
-    "inception": 7,
-    "__init__": 8,
-    "_cli": 9,
-    "__main__": 10,
+    "_inception": 7,
+    "inception": 8,
+    "__init__": 9,
+    "_cli": 10,
+    "__main__": 11,
 }
 
 

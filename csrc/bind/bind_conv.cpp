@@ -4,9 +4,13 @@
 #include <pybind11/stl.h>
 
 #include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 #include "bind/arguments.h"
 #include "bind/register.h"
+#include "launch/grouped.h"
 #include "launch/registry.h"
 
 namespace py = pybind11;
@@ -16,6 +20,7 @@ namespace {
 
 using Sizes = Integers<22>;  // n, groups, c, k, then in, filter, out, stride, pad, dilation: three each
 using Strides = Integers<6>;
+using Address = std::uintptr_t;
 
 ConvProblem read_sizes(const Sizes& sizes) {
   ConvProblem p = {};
@@ -91,10 +96,53 @@ void run(const std::string& direction, const std::string& variant, const std::st
             stream});
 }
 
+// Of one convolution of several: sizes, and the window over x whose maxima it reads (1, 1, 1 if none).
+using GroupedSizes = std::pair<Sizes, Integers<3>>;
+// x, w and y strides, activation; addresses of x, w, bias, y, and the bias's stride.
+using GroupedArrays =
+    std::tuple<Strides, Strides, Strides, std::string, Address, Address, Address, Address, std::int64_t>;
+
+GroupedConv read_grouped(const GroupedSizes& sizes) {
+  GroupedConv conv = {};
+  conv.problem = read_sizes(sizes.first);
+  copy_to(sizes.second, conv.window);
+  return conv;
+}
+
+std::string grouped_refusal(const std::string& dtype, const std::vector<GroupedSizes>& sizes) {
+  std::vector<GroupedConv> convs;
+  for (const GroupedSizes& each : sizes) convs.push_back(read_grouped(each));
+  return refuse_grouped(convs, parse_dtype(dtype));
+}
+
+void grouped_run(const std::string& dtype,
+                 const std::vector<std::pair<GroupedSizes, GroupedArrays>>& problems, Address stream) {
+  std::vector<GroupedConv> convs;
+  for (const auto& [sizes, arrays] : problems) {
+    GroupedConv conv = read_grouped(sizes);
+    const auto& [x_stride, w_stride, y_stride, activation, x, w, bias, y, bias_stride] = arrays;
+    copy_to(x_stride, conv.problem.x_stride);
+    copy_to(w_stride, conv.problem.w_stride);
+    copy_to(y_stride, conv.problem.y_stride);
+    conv.activation = parse_activation(activation);
+    conv.x = pointer<void>(x);
+    conv.w = pointer<void>(w);
+    conv.bias = pointer<void>(bias);
+    conv.bias_stride = bias_stride;
+    conv.y = pointer<void>(y);
+    convs.push_back(conv);
+  }
+  const std::string why = refuse_grouped(convs, parse_dtype(dtype));
+  if (!why.empty()) throw ArgumentError(why);
+  run_grouped(convs, parse_dtype(dtype), stream);
+}
+
 }  // namespace
 
 void register_conv(py::module_& m) {
   m.def("conv_variants", &variants);
+  m.def("conv_grouped_refusal", &grouped_refusal);
+  m.def("conv_grouped_run", &grouped_run);
   m.def("conv_suits", &suits, py::arg("direction"), py::arg("variant"), py::arg("dtype"),
         py::arg("precision"), py::arg("workspace_limit"), py::arg("sizes"));
   m.def("conv_run", &run, py::arg("direction"), py::arg("variant"), py::arg("dtype"), py::arg("precision"),

@@ -8,6 +8,7 @@
 //                            spilled for the sake of more
 //   CUCONV_LAUNCH_BOUNDS_FOR(n, b)  the same, with registers for b blocks at a time
 //   CUCONV_UNROLL            unrolls the loop that follows, so that arrays indexed by it stay in registers
+//   CUCONV_GRID_CONSTANT     a const parameter that is read where it lies, by a run-time index without a copy
 //   threadIdx, blockIdx, blockDim, gridDim, __syncthreads(), __syncwarp(), __shfl_*_sync(): as in CUDA
 //   dynamic_shared()         start of the block's dynamic shared memory, the only shared memory there is
 #pragma once
@@ -23,6 +24,7 @@
 #define CUCONV_LAUNCH_BOUNDS(threads) __launch_bounds__(threads, 1)
 #define CUCONV_LAUNCH_BOUNDS_FOR(threads, blocks) __launch_bounds__(threads, blocks)
 #define CUCONV_UNROLL _Pragma("unroll")
+#define CUCONV_GRID_CONSTANT __grid_constant__
 
 namespace cuconv {
 

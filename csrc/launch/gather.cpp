@@ -132,7 +132,7 @@ void neighbours_innermost(Digit (&row)[kDigits]) {
   }
 }
 
-GatherProblem gather_of(const ConvProblem& p, Order order) {
+GatherProblem gather_of(const ConvProblem& p, Order order, bool follow_positions = false) {
   GatherProblem g = {};
   g.groups = p.groups;
   g.row_end = static_cast<std::int32_t>(p.n * volume(p.out));
@@ -165,7 +165,7 @@ GatherProblem gather_of(const ConvProblem& p, Order order) {
   g.w_group = p.w_stride[0];
   g.y_group = p.y_stride[1];
   g.y_filter = p.y_stride[2];
-  forget_positions_inside(g);
+  if (!follow_positions) forget_positions_inside(g);
   ones_last(g.row);
   ones_last(g.term);
   merge_digits(g.row);
@@ -195,6 +195,9 @@ Load load_of_x(const GatherProblem& g, const void* x, int element_bytes, int wid
   if (width == 1 || !aligned(x, g.x_start, element_bytes, width) ||
       (g.groups > 1 && g.x_group % width != 0)) {
     return Load::kGather;
+  }
+  for (int axis = 0; axis < kSpatial; ++axis) {
+    if (g.window[axis] > 1 && g.window_step[axis] % width != 0) return Load::kGather;
   }
   if (neighbours(g.term[0]) && steps_aligned(g.term, 1, width, step) &&
       steps_aligned(g.row, 0, width, step)) {
@@ -290,6 +293,15 @@ Product product_of(Direction direction, const ConvProblem& p, std::int64_t index
     product.gather = gather_of(weight_grad_view(p), Order::kChannelsOutermost);
   }
   neighbours_innermost(product.gather.row);
+  return product;
+}
+
+Product pooled_product_of(const ConvProblem& p, const std::int64_t (&window)[kSpatial]) {
+  Product product{gather_of(p, Order::kChannelsInnermost, true), 0, 0, 0};
+  for (int axis = 0; axis < kSpatial; ++axis) {
+    product.gather.window[axis] = static_cast<std::int32_t>(window[axis]);
+    product.gather.window_step[axis] = p.x_stride[3 + axis];
+  }
   return product;
 }
 

@@ -31,6 +31,10 @@ std::int64_t product_count(Direction direction, const ConvProblem& p);
 // and for each over the channels, of a weight gradient over images and for each over the outputs.
 Product product_of(Direction direction, const ConvProblem& p, std::int64_t index);
 
+// The forward convolution over maxima: p reads windows of `window` at the positions where it has its own
+// single tap, so that its stride and padding are those of the pooling.
+Product pooled_product_of(const ConvProblem& p, const std::int64_t (&window)[kSpatial]);
+
 // The same product over lowered columns[group][term][row]: a plain matrix product.
 GatherProblem lowered(const GatherProblem& g);
 

@@ -157,12 +157,3 @@ class Result:
             return self.array
         self.out[...] = self.array
         return self.out
-
-
-def concatenate(arrays: list[Array]) -> Array:
-    """Arrays of one kind, one after the other along their first axis."""
-    if is_cupy(arrays[0]):
-        import cupy
-
-        return cupy.concatenate(arrays)
-    return np.concatenate(arrays)

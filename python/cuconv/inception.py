@@ -10,26 +10,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from cuconv import _arguments as arguments
-from cuconv._arrays import concatenate, operands
-from cuconv._backends._protocol import Array
-from cuconv._layout import Layout, read_layout
-from cuconv.conv import conv2d
-from cuconv.pool import max_pool2d
-
-
-def channels(order: Layout, array: Array, first: int, last: int) -> Array:
-    """The view of some channels."""
-    if order.channels_last:
-        return array[..., first:last]
-    return array[..., first:last, :, :]
-
-
-def filter_count(name: str, order: Layout, w: Array, size: int) -> int:
-    """How many filters an array holds, once its kernel is seen to be of the size wanted."""
-    count, _, kernel = order.split_weight(name, w.shape)
-    if kernel != (size, size):
-        raise ValueError(f"{name} must have a kernel of {size} x {size}, got {w.shape}")
-    return count
+from cuconv._arrays import operands
+from cuconv._backends._protocol import Array, ConvPart
+from cuconv._conv import conv_options
+from cuconv._inception import POOL, conv_part, filter_count, gradients, split_channels
+from cuconv._layout import read_layout
+from cuconv._problem import conv_call, pool_call
 
 
 def inception_reduce(
@@ -41,7 +27,7 @@ def inception_reduce(
     layout: str | None = None,
     out: Array | None = None,
 ) -> list[Array]:
-    """Several 1x1 convolutions of one input as one convolution: the input is read once.
+    """Several 1x1 convolutions of one input as one kernel: the input is read once.
 
     y_i[n,k,p,q] = act(biases[i][k] + sum over c of x[n,c,p,q] * weights[i][k,c])
 
@@ -86,7 +72,8 @@ def inception_reduce(
         if len(biases) != len(weights):
             raise ValueError(f"there are {len(weights)} weights, but {len(biases)} biases")
         named += [(f"biases[{i}]", b) for i, b in enumerate(biases)]
-    x, *parts = operands(*named, out=out).arrays
+    inputs = operands(*named, out=out)
+    x, *parts = inputs.arrays
     filters, offsets = parts[: len(weights)], parts[len(weights) :]
     counts = []
     for i, w in enumerate(filters):
@@ -98,18 +85,25 @@ def inception_reduce(
             )
         if offsets and offsets[i].shape != (counts[i],):
             raise ValueError(f"biases[{i}] must have shape ({counts[i]},), got {offsets[i].shape}")
-    block = conv2d(
-        x,
-        concatenate(filters),
-        concatenate(offsets) if offsets else None,
-        layout=layout,
-        activation=activation,
-        out=out,
-    )
-    ends = [sum(counts[: i + 1]) for i in range(len(counts))]
-    return [
-        channels(order, block, end - count, end) for end, count in zip(ends, counts, strict=True)
-    ]
+    batch, _, size = order.split("x", x.shape)
+
+    def compute(block: Array) -> None:
+        inputs.backend.conv_together(
+            [
+                conv_part(order, inputs.dtype, (x, w, bias), y, activation)
+                for w, bias, y in zip(
+                    filters,
+                    offsets or [None] * len(filters),
+                    split_channels(order, block, counts),
+                    strict=True,
+                )
+            ]
+        )
+
+    conv_call(2, inputs.dtype, x.shape, filters[0].shape, layout=layout, w_name="weights[0]")
+    conv_options(inputs.dtype, activation=activation)
+    block = inputs.result(order.join(batch, sum(counts), size), out).finish(compute)
+    return split_channels(order, block, counts)
 
 
 def as_list(name: str, values: Any) -> list[Any]:
@@ -160,8 +154,9 @@ def max_pool_project(
 
     Notes
     -----
-    Real dtypes only. The error bound is that of `conv2d`. In this version the pooled array is a
-    temporary of the size of its input. Source: arXiv:1409.4842, section 4.
+    Real dtypes only. The error bound is that of `conv2d`. On a GPU the maxima are taken while the
+    convolution loads its operand; the pooled array is never stored. Source: arXiv:1409.4842,
+    section 4.
 
     Examples
     --------
@@ -178,8 +173,19 @@ def max_pool_project(
     w_channels = order.split("w", inputs.arrays[1].shape)[1]
     if x_channels != w_channels:
         raise ValueError(f"w takes {w_channels} channels, but x has {x_channels}")
-    pooled = max_pool2d(inputs.arrays[0], kernel_size, stride, padding, layout=layout)
-    return conv2d(pooled, *inputs.arrays[1:], layout=layout, activation=activation, out=out)
+    x, w, *rest = inputs.arrays
+    pool = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
+    pooled = pool_call(2, inputs.dtype, x.shape, layout=layout, **pool)
+    shape = conv_call(2, inputs.dtype, pooled.y_shape, w.shape, layout=layout).y_shape
+    if rest and rest[0].shape != (w.shape[0],):
+        raise ValueError(f"bias must have shape ({w.shape[0]},), got {rest[0].shape}")
+    conv_options(inputs.dtype, activation=activation)
+    arrays = (x, w, rest[0] if rest else None)
+    return inputs.result(shape, out).finish(
+        lambda y: inputs.backend.conv_together(
+            [conv_part(order, inputs.dtype, arrays, y, activation, pool=pool)]
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -214,6 +220,7 @@ class InceptionWeights:
     project_b: Array
 
 
+BRANCHES = ("conv1", "conv3", "conv5", "project")  # in the order of their channels
 KERNELS = {"conv1": 1, "reduce3": 1, "conv3": 3, "reduce5": 1, "conv5": 5, "project": 1}
 
 
@@ -224,7 +231,9 @@ class Inception:
 
     1x1;   1x1 then 3x3;   1x1 then 5x5;   3x3 max-pooling then 1x1.
 
-    Each branch is written straight into its channels of the one result; nothing is concatenated.
+    Each branch is written straight into its channels of the one result; nothing is concatenated. On
+    a GPU the module is two launches: all that reads x (the first branch, both reductions, and the
+    fourth branch, which takes maxima while it loads x), then the 3x3 and the 5x5 convolution.
 
     Parameters
     ----------
@@ -261,7 +270,6 @@ class Inception:
         if not isinstance(weights, InceptionWeights):
             raise TypeError(f"weights must be InceptionWeights, got {arguments.show(weights)}")
         self._order = read_layout(layout, 2)
-        self._layout = layout
         names = [field.name for field in fields(weights)]
         arrays = operands(
             *((name, getattr(weights, name)) for name in names), dtypes=arguments.REAL_DTYPES
@@ -293,8 +301,32 @@ class Inception:
                     f"{self._counts[before]}"
                 )
 
-    def _layer(self, name: str) -> tuple[Array, Array]:
-        return self._arrays[f"{name}_w"], self._arrays[f"{name}_b"]
+    def _part(self, x: Array, name: str, y: Array, pool: dict[str, Any] | None = None) -> ConvPart:
+        w, bias = self._arrays[f"{name}_w"], self._arrays[f"{name}_b"]
+        padding = KERNELS[name] // 2
+        return conv_part(self._order, w.dtype, (x, w, bias), y, padding=padding, pool=pool)
+
+    def _reduced_shape(self, x: Array) -> tuple[int, ...]:
+        """Of the array that holds both reductions."""
+        batch, _, size = self._order.split("x", x.shape)
+        return self._order.join(batch, self._counts["reduce3"] + self._counts["reduce5"], size)
+
+    def _rounds(self, x: Array, y: Array, reduced: Array) -> list[list[ConvPart]]:
+        """All that reads x, then what reads the reductions: the module's two launches on a GPU."""
+        counts = self._counts
+        one, three, five, four = split_channels(self._order, y, [counts[b] for b in BRANCHES])
+        reduced3, reduced5 = split_channels(
+            self._order, reduced, (counts["reduce3"], counts["reduce5"])
+        )
+        return [
+            [
+                self._part(x, "conv1", one),
+                self._part(x, "reduce3", reduced3),
+                self._part(x, "reduce5", reduced5),
+                self._part(x, "project", four, POOL),
+            ],
+            [self._part(reduced3, "conv3", three), self._part(reduced5, "conv5", five)],
+        ]
 
     def __call__(self, x: Any, out: Array | None = None) -> Array:
         """The module's output for `x`; into `out` where given."""
@@ -302,26 +334,57 @@ class Inception:
             ("x", x), ("conv1_w", self._arrays["conv1_w"]), out=out, dtypes=arguments.REAL_DTYPES
         )
         x = inputs.arrays[0]
-        order, layout = self._order, self._layout
+        order = self._order
         batch, found, size = order.split("x", x.shape)
         taken = order.split("conv1_w", self._arrays["conv1_w"].shape)[1]
         if found != taken:
             raise ValueError(f"the module takes {taken} channels, but x has {found}")
-        branches = ("conv1", "conv3", "conv5", "project")
-        total = sum(self._counts[name] for name in branches)
+        total = sum(self._counts[name] for name in BRANCHES)
 
         def compute(y: Array) -> None:
-            part, first = {}, 0
-            for name in branches:
-                last = first + self._counts[name]
-                part[name] = channels(order, y, first, last)
-                first = last
-            (w3, b3), (w5, b5) = self._layer("reduce3"), self._layer("reduce5")
-            reduced3, reduced5 = inception_reduce(x, [w3, w5], [b3, b5], layout=layout)
-            options: dict[str, Any] = {"activation": "relu", "layout": layout}
-            conv2d(x, *self._layer("conv1"), out=part["conv1"], **options)
-            conv2d(reduced3, *self._layer("conv3"), padding=1, out=part["conv3"], **options)
-            conv2d(reduced5, *self._layer("conv5"), padding=2, out=part["conv5"], **options)
-            max_pool_project(x, *self._layer("project"), layout=layout, out=part["project"])
+            reduced = inputs.backend.empty(self._reduced_shape(x), inputs.dtype)
+            for parts in self._rounds(x, y, reduced):
+                inputs.backend.conv_together(parts)
 
         return inputs.result(order.join(batch, total, size), out).finish(compute)
+
+    def gradients(self, x: Any, grad_out: Any) -> tuple[Array, InceptionWeights]:
+        """Gradients of a loss with respect to `x` and to the weights.
+
+        Parameters
+        ----------
+        x : array
+            The module's input; its intermediate results are computed anew.
+        grad_out : array of the shape of the output
+            The gradient with respect to the output.
+
+        Returns
+        -------
+        array of the shape of `x`
+        InceptionWeights
+            The gradients of the twelve arrays, under their names.
+
+        Raises
+        ------
+        ValueError, TypeError, cuconv.CudaUnavailableError, cuconv.CudaError
+            As the module itself.
+
+        Notes
+        -----
+        A composition of the gradients of `conv2d`, `relu` and `max_pool2d`, with their bounds; the
+        four gradients of `x` are rounded to its dtype before they are added. Where a sum before a
+        ReLU is 0, or maxima tie, the gradient is that of `relu_grad` and `max_pool2d_grad`.
+        """
+        inputs = operands(
+            ("x", x),
+            ("grad_out", grad_out),
+            ("conv1_w", self._arrays["conv1_w"]),
+            dtypes=arguments.REAL_DTYPES,
+        )
+        x, grad_out, _ = inputs.arrays
+        y = self(x)
+        if grad_out.shape != y.shape:
+            raise ValueError(f"grad_out has shape {grad_out.shape}, but the output has {y.shape}")
+        counts = [self._counts[name] for name in BRANCHES]
+        grad_x, found = gradients(self._order, self._arrays, counts, x, y, grad_out)
+        return grad_x, InceptionWeights(**found)

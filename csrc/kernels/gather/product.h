@@ -56,6 +56,9 @@ struct GatherProblem {
   std::int64_t x_start;  // its offset
   std::int64_t x_group, w_group, y_group;
   std::int64_t y_filter;
+  // Of products over maxima (gather/pooled.cuh): the window over x, and how far apart its elements are.
+  std::int32_t window[kSpatial];
+  std::int64_t window_step[kSpatial];
   Load x_load, w_load;
   Store y_store;
   bool conjugate_x, conjugate_w;

@@ -20,10 +20,10 @@ struct BlockTile {
 
 // Blocks that run side by side share their filters, and neighbouring rows overlap in the cache.
 template <typename Tile>
-CUCONV_DEVICE BlockTile block_tile(const GatherProblem& g) {
+CUCONV_DEVICE BlockTile block_tile(const GatherProblem& g, std::int64_t block) {
   const std::int64_t tiles_m = (g.row_end - g.row_begin + Tile::kBlockM - 1) / Tile::kBlockM;
   const std::int64_t tiles_n = (g.filters + Tile::kBlockN - 1) / Tile::kBlockN;
-  std::int64_t rest = blockIdx.x;
+  std::int64_t rest = block;
   BlockTile tile;
   tile.row = g.row_begin + static_cast<std::int32_t>(take_last(rest, tiles_m)) * Tile::kBlockM;
   tile.filter = static_cast<std::int32_t>(take_last(rest, tiles_n)) * Tile::kBlockN;

@@ -22,6 +22,7 @@
 #include "device/platform.cuh"
 #include "device/vec.cuh"
 #include "kernels/epilogue.cuh"
+#include "kernels/gather/pooled.cuh"
 #include "kernels/gather/product.h"
 #include "kernels/implicit_gemm/block_tile.cuh"
 
@@ -83,12 +84,12 @@ CUCONV_DEVICE void keep(const Vec<T, kWidth>& values, Load load, const Fetch& at
   for (int j = 0; j < kWidth; ++j) target[j * step] = conjugate_if(widen(values.at[j]), conjugate);
 }
 
-// ---- the kernel ----
+// ---- one block ----
 
-template <typename T, typename Tile, typename Iterator>
-CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS_FOR((SimtTraits<T, Tile>::kThreads), Tile::kBlocks)
-    implicit_gemm_simt_kernel(GatherProblem g, const T* x, const T* w, Epilogue<T> epilogue,
-                              Partial<accumulator_t<T>> partial, T* y) {
+template <typename T, typename Tile, typename Iterator, bool kPooled>
+CUCONV_DEVICE void implicit_gemm_simt(const GatherProblem& g, const T* x, const T* w,
+                                      const Epilogue<T>& epilogue, const Partial<accumulator_t<T>>& partial,
+                                      T* y, std::int64_t block) {
   using Traits = SimtTraits<T, Tile>;
   using Acc = accumulator_t<T>;
   using Values = Vec<T, Traits::kWidth>;
@@ -105,7 +106,7 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS_FOR((SimtTraits<T, Tile>::kThreads), Til
     return shared + 2 * Traits::kOperandBytes + stage * Iterator::template kSharedBytes<kBlockK>;
   };
 
-  BlockTile tile = block_tile<Tile>(g);
+  BlockTile tile = block_tile<Tile>(g, block);
   x += tile.group * g.x_group;
   w += tile.group * g.w_group;
   const std::int32_t end = tile.term_end;
@@ -141,11 +142,17 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS_FOR((SimtTraits<T, Tile>::kThreads), Til
         CUCONV_UNROLL
         for (int j = 0; j < Traits::kWidth; ++j) {
           const Term term = Iterator::term(g, terms, begin, x_fetch(i).term + j, end);
-          if (inside(g, x_row[i], term)) x_values[i].at[j] = x_at[i][term.x_offset];
+          if constexpr (kPooled) {
+            x_values[i].at[j] = load_maximum<1>(g, x_row[i], term, x_at[i]).at[0];
+          } else if (inside(g, x_row[i], term)) {
+            x_values[i].at[j] = x_at[i][term.x_offset];
+          }
         }
       } else {
         const Term term = Iterator::term(g, terms, begin, x_fetch(i).term, end);
-        if (inside(g, x_row[i], term)) {
+        if constexpr (kPooled) {
+          x_values[i] = load_maximum<Traits::kWidth>(g, x_row[i], term, x_at[i]);
+        } else if (inside(g, x_row[i], term)) {
           x_values[i] = load_vec<Traits::kWidth>(x_at[i] + term.x_offset);
         }
       }
@@ -219,7 +226,7 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS_FOR((SimtTraits<T, Tile>::kThreads), Til
     __syncthreads();  // the next stage is complete, and this one and its table are free
   }
 
-  tile = block_tile<Tile>(g);  // anew, rather than remembered through the main loop
+  tile = block_tile<Tile>(g, block);  // anew, rather than remembered through the main loop
   CUCONV_UNROLL
   for (int i = 0; i < Traits::kThreadM; i += 4) {
     CUCONV_UNROLL
@@ -235,6 +242,15 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS_FOR((SimtTraits<T, Tile>::kThreads), Til
       store_piece<Iterator, T>(g, tile, row, filter, piece, epilogue, partial, y);
     }
   }
+}
+
+// ---- the kernel ----
+
+template <typename T, typename Tile, typename Iterator>
+CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS_FOR((SimtTraits<T, Tile>::kThreads), Tile::kBlocks)
+    implicit_gemm_simt_kernel(GatherProblem g, const T* x, const T* w, Epilogue<T> epilogue,
+                              Partial<accumulator_t<T>> partial, T* y) {
+  implicit_gemm_simt<T, Tile, Iterator, false>(g, x, w, epilogue, partial, y, blockIdx.x);
 }
 
 }  // namespace cuconv

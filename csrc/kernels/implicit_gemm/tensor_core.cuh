@@ -31,6 +31,7 @@
 #include "device/vec.cuh"
 #include "kernels/epilogue.cuh"
 #include "kernels/gather/iterator_optimized.cuh"
+#include "kernels/gather/pooled.cuh"
 #include "kernels/implicit_gemm/block_tile.cuh"
 
 namespace cuconv {
@@ -150,13 +151,13 @@ CUCONV_DEVICE void split_tf32(std::uint32_t value, std::uint32_t& big, std::uint
   small = round_to_tf32(bits_to_float(value) - bits_to_float(big));
 }
 
-// ---- the kernel ----
+// ---- one block ----
 
-template <typename T, typename Tile, typename Arch, Precision kPrecision, bool kXByRows, bool kWByRows>
-CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS_FOR((TensorCoreTraits<T, Tile>::kThreads),
-                                            (sizeof(T) == 2 ? Tile::kBlocks : 1))
-    implicit_gemm_tensor_core_kernel(GatherProblem g, const T* x, const T* w, Epilogue<T> epilogue,
-                                     Partial<float> partial, T* y) {
+template <typename T, typename Tile, typename Arch, Precision kPrecision, bool kXByRows, bool kWByRows,
+          bool kPooled>
+CUCONV_DEVICE void implicit_gemm_tensor_core(const GatherProblem& g, const T* x, const T* w,
+                                             const Epilogue<T>& epilogue, const Partial<float>& partial, T* y,
+                                             std::int64_t block) {
   using Traits = TensorCoreTraits<T, Tile>;
   using TileX = OperandTile<T, Tile::kBlockM, kXByRows>;
   using TileW = OperandTile<T, Tile::kBlockN, kWByRows>;
@@ -179,7 +180,7 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS_FOR((TensorCoreTraits<T, Tile>::kThreads
     return x_tile(kStages) + stage * OptimizedIterator::kSharedBytes<kBlockK>;
   };
 
-  const BlockTile tile = block_tile<Tile>(g);
+  const BlockTile tile = block_tile<Tile>(g, block);
   x += tile.group * g.x_group;
   w += tile.group * g.w_group;
 
@@ -227,6 +228,20 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS_FOR((TensorCoreTraits<T, Tile>::kThreads
     CUCONV_UNROLL
     for (int i = 0; i < kCopiesX; ++i) {
       const auto at = TileX::place(g.x_load, threadIdx.x + i * Traits::kThreads);
+      if constexpr (kPooled) {
+        const T* source = x + x_row[i].offset;
+        Vec<T, kWidth> values{};
+        if (kXByRows || g.x_load == Load::kTerms) {
+          values = load_maximum<kWidth>(g, x_row[i], terms[at.term], source);
+        } else {
+          CUCONV_UNROLL
+          for (int j = 0; j < kWidth; ++j) {
+            values.at[j] = load_maximum<1>(g, x_row[i], terms[at.term + j], source).at[0];
+          }
+        }
+        store_vec(reinterpret_cast<T*>(x_tile(stage) + TileX::chunk_offset(at.row, at.term)), values);
+        continue;
+      }
       bring(x_tile(stage) + TileX::chunk_offset(at.row, at.term), kXByRows || g.x_load == Load::kTerms,
             terms + at.term, [&](const Term& term) {
               return inside(g, x_row[i], term) ? x + x_row[i].offset + term.x_offset : nullptr;
@@ -340,6 +355,17 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS_FOR((TensorCoreTraits<T, Tile>::kThreads
       }
     }
   }
+}
+
+// ---- the kernel ----
+
+template <typename T, typename Tile, typename Arch, Precision kPrecision, bool kXByRows, bool kWByRows>
+CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS_FOR((TensorCoreTraits<T, Tile>::kThreads),
+                                            (sizeof(T) == 2 ? Tile::kBlocks : 1))
+    implicit_gemm_tensor_core_kernel(GatherProblem g, const T* x, const T* w, Epilogue<T> epilogue,
+                                     Partial<float> partial, T* y) {
+  implicit_gemm_tensor_core<T, Tile, Arch, kPrecision, kXByRows, kWByRows, false>(g, x, w, epilogue, partial,
+                                                                                  y, blockIdx.x);
 }
 
 }  // namespace cuconv

@@ -6,10 +6,11 @@ from functools import lru_cache
 from typing import Any
 
 from cuconv._backends._kernels_conv import ConvKernels
+from cuconv._backends._kernels_grouped import GroupedKernels
 from cuconv._backends._kernels_pool import PoolKernels
 
 
-class KernelBackend(ConvKernels, PoolKernels):
+class KernelBackend(ConvKernels, PoolKernels, GroupedKernels):
     """A backend over an extension module. Subclasses say where arrays live, by `_operands`.
 
     `forced_variant` makes convolutions run one kernel variant, whatever its cost.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cuconv._backends import _functions
+from cuconv._backends._composed import Composed
 from cuconv._backends._geometry import at, divisors, first_positions, tap_slices, taps_of
 from cuconv._backends._protocol import Array
 from cuconv._problem import PoolProblem
@@ -19,7 +20,7 @@ def widen(array: Array) -> Array:
     return array.astype(accumulator(array.dtype), copy=False)
 
 
-class NumpyPool:
+class NumpyPool(Composed):
     """The part of `NumpyBackend` that is not convolution."""
 
     @_functions.quietly

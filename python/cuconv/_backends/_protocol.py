@@ -79,6 +79,23 @@ class ConvExecutor(Protocol):
     def __call__(self, a: Array, b: Array, bias: Array | None, out: Array) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class ConvPart:
+    """One of several forward convolutions: y = act(bias + w * x), or with `pool` of maxpool(x).
+
+    `problem` is that of the convolution; with `pool` its kernel has one tap at stride 1, and it
+    reads the pooled array.
+    """
+
+    problem: ConvProblem
+    options: ConvOptions
+    x: Array
+    w: Array
+    bias: Array | None
+    y: Array
+    pool: PoolProblem | None = None
+
+
 class Backend(Protocol):
     name: str
     device: Literal["cpu", "cuda"]
@@ -93,6 +110,10 @@ class Backend(Protocol):
         self, direction: Direction, problem: ConvProblem, options: ConvOptions
     ) -> ConvExecutor:
         """Decide. Raises UnsupportedError when options.algo cannot do the problem."""
+        ...
+
+    def conv_together(self, parts: Sequence[ConvPart]) -> None:
+        """Forward convolutions that do not depend on each other, in as few launches as can be."""
         ...
 
     def bias_grad(self, gy: Array, gb: Array) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from cuconv._arguments import FAMILIES
 from cuconv._backends import _functions
+from cuconv._backends._composed import Composed
 from cuconv._backends._geometry import (
     at,
     divisors,
@@ -121,7 +122,7 @@ def windows(problem: PoolProblem, x: Array) -> tuple[Array, Array, Array]:
     return values, valid, flat
 
 
-class ReferenceBackend:
+class ReferenceBackend(Composed):
     name = "reference"
     device: Literal["cpu", "cuda"] = "cpu"
 
