@@ -55,6 +55,7 @@ for what in "$@"; do
       ;;
     time)
       phase time_direct 180 python3 bench/time_direct.py "$results/time_direct.jsonl"
+      phase time_pool 180 python3 bench/time_pool.py "$results/time_pool.jsonl"
       phase time_gemm 390 python3 bench/time_gemm.py --seconds 330 --output "$results/time_gemm.json" --resume
       ;;
     *)
