@@ -9,11 +9,13 @@ std::string PoolChannels::refuse(const PoolProblem& p, const PoolArguments& args
   }
   if (p.dilation[1] != 1) return "windows are dilated along H";
   if (leaves_gaps(p, 1)) return "windows leave rows between them";
-  if (!fits_31_bits(p)) return "it counts outputs to 2^30 at the most";
+  if (!fits_31_bits(p)) return "it counts an image to 2^30 at the most";
   return "";
 }
 
-void PoolChannels::run(const PoolProblem& p, const PoolArguments& args) {
+namespace {
+
+void run_stretch(const PoolProblem& p, const PoolArguments& args) {
   dispatch_pool(args, [&](auto tag, auto kind) {
     using T = typename decltype(tag)::type;
     constexpr std::int64_t kWidth = 16 / sizeof(T);
@@ -26,6 +28,12 @@ void PoolChannels::run(const PoolProblem& p, const PoolArguments& args) {
            {{blocks_for(digits.items, kPoolThreads)}, {kPoolThreads}, 0}, args.stream, p, digits,
            static_cast<const T*>(args.x), static_cast<T*>(args.y), args.indices);
   });
+}
+
+}  // namespace
+
+void PoolChannels::run(const PoolProblem& p, const PoolArguments& args) {
+  for_each_stretch(p, args, kMostCounted, run_stretch);
 }
 
 }  // namespace cuconv

@@ -1,6 +1,7 @@
 // What the launchers of pooling share: the kernels' template arguments, and questions about a problem.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/pool/reduction.cuh"
@@ -28,9 +29,12 @@ void dispatch_pool(const PoolArguments& args, F&& f) {
   }
 }
 
-// Whether all that a kernel counts within an image fits 31 bits with room to spare.
+constexpr std::int64_t kMostCounted = std::int64_t{1} << 30;
+
+// Whether all that a kernel counts within an image fits 31 bits with room to spare. The batch has no say, for
+// the variant decides in which order averages are summed.
 inline bool fits_31_bits(const PoolProblem& p) {
-  constexpr double kMost = 1 << 30;
+  constexpr double kMost = kMostCounted;
   for (int axis = 0; axis < kSpatial; ++axis) {
     const double reach = double(p.window[axis]) * double(p.dilation[axis]) + double(p.in[axis]) +
                          double(p.out[axis]) * double(p.stride[axis]) + double(p.pad_low[axis]) +
@@ -38,7 +42,23 @@ inline bool fits_31_bits(const PoolProblem& p) {
     if (reach > kMost) return false;
   }
   return double(p.in[0]) * double(p.in[1]) * double(p.in[2]) * double(p.c) <= kMost &&
-         double(p.out[0]) * double(p.out[1]) * double(p.out[2]) * double(p.c) * double(p.n) <= kMost;
+         double(p.out[0]) * double(p.out[1]) * double(p.out[2]) * double(p.c) <= kMost;
+}
+
+// Calls run(problem, arguments) for stretches of as many images as have so many outputs, `most` at the most
+// but for a single image.
+template <typename Run>
+void for_each_stretch(const PoolProblem& p, const PoolArguments& args, std::int64_t most, Run run) {
+  const std::int64_t images = std::max<std::int64_t>(most / (p.c * p.out[0] * p.out[1] * p.out[2]), 1);
+  for (std::int64_t first = 0; first < p.n; first += images) {
+    PoolProblem stretch = p;
+    PoolArguments moved = args;
+    stretch.n = std::min(images, p.n - first);
+    moved.x = static_cast<const char*>(args.x) + first * p.x_stride[0] * size_of(args.dtype);
+    moved.y = static_cast<char*>(args.y) + first * p.y_stride[0] * size_of(args.dtype);
+    if (args.indices != nullptr) moved.indices = args.indices + first * p.index_stride[0];
+    run(stretch, moved);
+  }
 }
 
 // Whether windows leave rows of the input between them, which a kernel that loads whole stretches would load.

@@ -58,20 +58,7 @@ Tiling tiling_of(const PoolProblem& p, std::int64_t interleave, std::int64_t ele
   }
 }
 
-}  // namespace
-
-std::string PoolTiled::refuse(const PoolProblem& p, const PoolArguments& args) {
-  const std::int64_t interleave = interleave_of(p);
-  if (interleave == 0) return "rows of x or y do not lie in one piece";
-  if (leaves_gaps(p, 1) || leaves_gaps(p, 2)) return "windows leave elements between them";
-  if (!fits_31_bits(p)) return "it counts outputs to 2^30 at the most";
-  if (tiling_of(p, interleave, size_of(args.dtype)).shared_bytes > kSharedLimit) {
-    return "the window does not fit 48 KiB of shared memory";
-  }
-  return "";
-}
-
-void PoolTiled::run(const PoolProblem& p, const PoolArguments& args) {
+void run_stretch(const PoolProblem& p, const PoolArguments& args) {
   const Tiling tiling = tiling_of(p, interleave_of(p), size_of(args.dtype));
   dispatch_pool(args, [&](auto tag, auto kind) {
     using T = typename decltype(tag)::type;
@@ -79,6 +66,23 @@ void PoolTiled::run(const PoolProblem& p, const PoolArguments& args) {
            {{tiling.blocks}, {kPoolThreads}, static_cast<std::size_t>(tiling.shared_bytes)}, args.stream, p,
            tiling.tiles, static_cast<const T*>(args.x), static_cast<T*>(args.y), args.indices);
   });
+}
+
+}  // namespace
+
+std::string PoolTiled::refuse(const PoolProblem& p, const PoolArguments& args) {
+  const std::int64_t interleave = interleave_of(p);
+  if (interleave == 0) return "rows of x or y do not lie in one piece";
+  if (leaves_gaps(p, 1) || leaves_gaps(p, 2)) return "windows leave elements between them";
+  if (!fits_31_bits(p)) return "it counts an image to 2^30 at the most";
+  if (tiling_of(p, interleave, size_of(args.dtype)).shared_bytes > kSharedLimit) {
+    return "the window does not fit 48 KiB of shared memory";
+  }
+  return "";
+}
+
+void PoolTiled::run(const PoolProblem& p, const PoolArguments& args) {
+  for_each_stretch(p, args, kMostCounted, run_stretch);
 }
 
 }  // namespace cuconv
