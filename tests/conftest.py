@@ -97,6 +97,6 @@ def reference():
 
 
 @pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path):
-    """No test reads or writes the user's autotune cache."""
-    monkeypatch.setenv("CUCONV_CACHE_DIR", str(tmp_path / "cache"))
+def own_cache(monkeypatch, tmp_path_factory):
+    """No test reads or writes what the user's machine was found to do."""
+    monkeypatch.setenv("CUCONV_CACHE_DIR", str(tmp_path_factory.mktemp("cuconv") / "cache"))

@@ -39,7 +39,8 @@ def write_random_hed(path, skip=None):
         if name == skip:
             return
         shape = (size, size, before, channels)
-        w = rng.normal(0, np.sqrt(2 / (size * size * before)), shape)
+        pixels = 64 if before == 3 else 1  # brings the picture's values near 1
+        w = rng.normal(0, np.sqrt(2 / (size * size * before)) / pixels, shape)
         file[f"{name}/vars/0"] = w.astype("f4")
         file[f"{name}/vars/1"] = rng.normal(0, 0.1, channels).astype("f4")
 

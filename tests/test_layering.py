@@ -96,6 +96,7 @@ PYTHON_LEVELS = {
     "_version": 0,
     "_arguments": 0,
     "_docstrings": 0,
+    "_folders": 0,
     "_layout": 1,
     "_problem": 2,
     "_backends": 3,

@@ -64,9 +64,12 @@ def test_auto_takes_the_least_hungry_where_nothing_fits():
 def test_families_are_listed():
     found = {c.algo: c for c in cuconv.algorithms((1, 3, 9, 9), (4, 3, 3, 3), "f4", device="cpu")}
     assert list(found) == ["direct", "im2col", "implicit_gemm", "winograd", "fft"]
-    assert found["im2col"].supported
-    assert found["im2col"].cost < found["direct"].cost
-    assert found["direct"].workspace_bytes < found["im2col"].workspace_bytes
-    assert not found["fft"].supported
-    assert "direct and im2col" in found["fft"].reason
+    assert [algo for algo in found if found[algo].supported] == [
+        "direct",
+        "im2col",
+        "winograd",
+        "fft",
+    ]
+    assert "CPU" in found["implicit_gemm"].reason
+    assert all(c.workspace_bytes > 0 and c.cost > 0 for c in found.values() if c.supported)
     assert {c.status for c in found.values()} == {"cpu"}

@@ -17,27 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from cuconv._backends._protocol import Backend, ConvExecutor, ConvOptions, Direction
+from cuconv._folders import cache_folder
 from cuconv._problem import ConvProblem
 from cuconv._version import __version__
 
 ROUNDS = 5  # each candidate is timed so often, in turns with the others; the fastest time counts
-DIRECTORY_VARIABLE = "CUCONV_CACHE_DIR"
 
 _memory: dict[Path, dict[str, str]] = {}  # by file: problem -> family
 _warned: set[Path] = set()
 
 
 def cache_file() -> Path:
-    """Where the answers are kept: in `CUCONV_CACHE_DIR`, else the user's cache folder."""
-    folder = os.environ.get(DIRECTORY_VARIABLE)
-    if not folder:
-        try:
-            import platformdirs
-
-            folder = platformdirs.user_cache_dir("cuconv", appauthor=False)
-        except ImportError:
-            folder = os.path.join(os.path.expanduser("~"), ".cache", "cuconv")
-    return Path(folder) / f"autotune-{__version__}.json"
+    return cache_folder() / f"autotune-{__version__}.json"
 
 
 def device_name(backend: Backend) -> str:

@@ -224,7 +224,7 @@ def algorithms(
     >>> import cuconv
     >>> found = cuconv.algorithms((8, 64, 56, 56), (64, 64, 3, 3), "float32", device="cpu")
     >>> [c.algo for c in found if c.supported]
-    ['direct', 'im2col']
+    ['direct', 'im2col', 'winograd', 'fft']
     """
     rank = len(arguments.shape("w_shape", w_shape)) - 2
     if rank not in (1, 2, 3):

@@ -26,6 +26,12 @@ def relu(x: Array) -> Array:
     return np.where(x <= 0, np.zeros((), x.dtype), x)  # NaN is not <= 0: it stays
 
 
+def relu_into(x: Array, out: Array) -> None:
+    """The same without temporaries; `out` may be x."""
+    np.maximum(x, 0, out=out)  # NaN stays, and a negative zero may
+    np.add(out, 0, out=out)  # whose sign this clears
+
+
 def sigmoid(x: Array) -> Array:
     small = np.exp(-np.abs(x))  # of negative numbers alone, so nothing overflows
     one = np.ones((), x.dtype)

@@ -1,26 +1,28 @@
-"""Pooling, activations and the bias gradient on NumPy arrays: one pass a tap over shifted views."""
+"""Pooling, activations and the bias gradient on NumPy arrays."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 
 from cuconv._backends import _functions
 from cuconv._backends._composed import Composed
+from cuconv._backends._cpu import pooling, threads
+from cuconv._backends._cpu.blocks import accumulator, spans
 from cuconv._backends._geometry import at, divisors, first_positions, tap_slices, taps_of
 from cuconv._backends._protocol import Array
 from cuconv._problem import PoolProblem
-
-
-def accumulator(dtype: np.dtype) -> np.dtype:
-    """What sums of a dtype are kept in: float32 for float16 and bfloat16, else the dtype."""
-    return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
 
 
 def widen(array: Array) -> Array:
     return array.astype(accumulator(array.dtype), copy=False)
 
 
-class NumpyPool(Composed):
+ELEMENTS = 1 << 17  # of a block
+
+
+class Elementwise(Composed):
     """The part of `NumpyBackend` that is not convolution."""
 
     @_functions.quietly
@@ -29,19 +31,18 @@ class NumpyPool(Composed):
 
     @_functions.quietly
     def max_pool(self, problem: PoolProblem, x: Array, y: Array, indices: Array | None) -> None:
+        if indices is None:
+            pooling.maximum(problem, x, y)
+            return
         y[...] = -np.inf
-        if indices is not None:
-            indices[...] = first_positions(problem)
-            plane = np.arange(np.prod(problem.input)).reshape(problem.input)
+        indices[...] = first_positions(problem)
+        plane = np.arange(np.prod(problem.input)).reshape(problem.input)
         for tap in taps_of(problem.window):
             slices = tap_slices(problem, tap)
             if slices is None:
                 continue
             source, target = slices
             value, best = x[at(source)], y[at(target)]
-            if indices is None:
-                np.maximum(best, value, out=best)  # NaN from either side stays
-                continue
             replace = ~(value <= best) & (best == best)  # greater, or the first NaN
             np.copyto(best, value, where=replace)
             np.copyto(indices[at(target)], plane[source], where=replace)
@@ -60,22 +61,12 @@ class NumpyPool(Composed):
 
     @_functions.quietly
     def avg_pool(self, problem: PoolProblem, x: Array, y: Array) -> None:
-        sums = np.zeros(problem.y_shape, accumulator(x.dtype))
-        for tap in taps_of(problem.window):
-            if slices := tap_slices(problem, tap):
-                source, target = slices
-                sums[at(target)] += x[at(source)]
-        y[...] = sums / self.real_divisors(problem, sums.dtype)
+        pooling.average(problem, x, y, self.real_divisors(problem, accumulator(x.dtype)))
 
     @_functions.quietly
     def avg_pool_grad(self, problem: PoolProblem, gy: Array, gx: Array) -> None:
-        shares = widen(gy) / self.real_divisors(problem, accumulator(gy.dtype))
-        sums = np.zeros(problem.x_shape, shares.dtype)
-        for tap in taps_of(problem.window):
-            if slices := tap_slices(problem, tap):
-                source, target = slices
-                sums[at(source)] += shares[at(target)]
-        gx[...] = sums
+        divisors = self.real_divisors(problem, accumulator(gy.dtype))
+        pooling.average_grad(problem, gy, gx, divisors)
 
     @staticmethod
     def real_divisors(problem: PoolProblem, dtype: np.dtype) -> Array:
@@ -84,7 +75,12 @@ class NumpyPool(Composed):
 
     @_functions.quietly
     def relu(self, x: Array, y: Array) -> None:
-        y[...] = _functions.relu(x)
+        if x.flags.c_contiguous and y.flags.c_contiguous and x.size > 2 * ELEMENTS:
+            flat, into = x.reshape(x.size), y.reshape(x.size)
+            cut = [slice(r.start, r.stop) for r in spans(x.size, ELEMENTS)]
+            threads.run([partial(_functions.relu_into, flat[s], into[s]) for s in cut])
+        else:
+            _functions.relu_into(x, y)
 
     @_functions.quietly
     def relu_grad(self, gy: Array, y: Array, gx: Array) -> None:

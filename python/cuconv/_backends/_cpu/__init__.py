@@ -1,0 +1,1 @@
+"""Convolution, pooling and activations on NumPy arrays: a file for each algorithm family."""

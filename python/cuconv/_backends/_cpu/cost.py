@@ -1,0 +1,229 @@
+"""What each form of convolution costs on this CPU, as one table of rules.
+
+Costs are seconds on all threads: operations at the rate of BLAS, elements copied, element-wise
+operations, transforms. The rates are measured once on a machine, in a fraction of a second, and
+kept beside the autotune cache.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from cuconv._backends._cpu import threads
+from cuconv._backends._cpu.blocks import Scratch
+from cuconv._backends._cpu.lowered import is_pointwise
+from cuconv._backends._protocol import Array
+from cuconv._problem import ConvProblem, Triple, window_span
+from cuconv._version import __version__
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Of one thread, float32, in seconds."""
+
+    flop: float = 1.1e-11  # of a large matrix product
+    copy: float = 1.2e-10  # an element in a long run
+    run: float = 1.5e-8  # to begin a run
+    apart: float = 6.0e-10  # an element of a strided or transposing copy
+    each: float = 1.4e-10  # an element of an operation on arrays in the cache
+    fft: float = 3.0e-10  # an element and doubling of a transform
+    call: float = 1.5e-6  # a NumPy call
+    block: float = 4.0e-5  # the Python around a block
+
+
+def fastest(call: Callable[[], object], seconds: float = 0.02) -> float:
+    call()
+    best, end = math.inf, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def measure() -> Rates:
+    """In about a tenth of a second, on one thread."""
+    from cuconv._backends._cpu import fourier
+
+    names = iter("abcdefgh")
+    scratch = Scratch()
+
+    def filled(*shape: int) -> Array:
+        found = scratch(next(names), shape, np.float32)
+        found.fill(0.5)
+        return found
+
+    a, b, out = filled(256, 256), filled(256, 256), filled(256, 256)
+    x, y = filled(1 << 15), filled(1 << 15)
+    wide, last = filled(64, 60, 60), filled(60, 60, 64)
+    plane, short = filled(8, 64, 64), np.empty((64, 60, 8), np.float32)
+    with threads.held():
+        flop = fastest(lambda: np.matmul(a, b, out=out)) / (2 * 256**3)
+        copy = fastest(lambda: np.copyto(y, x)) / x.size
+        run = fastest(lambda: np.copyto(short, wide[:, :, :8])) / (64 * 60) - 8 * copy
+        apart = fastest(lambda: np.copyto(last, wide.transpose(1, 2, 0))) / wide.size
+        each = fastest(lambda: np.multiply(x, np.float32(2), out=y)) / x.size
+        fft = fastest(lambda: fourier.library().rfft2(plane)) / (plane.size * 12)
+    return Rates(flop, copy, max(run, copy), apart, each, fft)
+
+
+def rates_file() -> Path:
+    from cuconv._folders import cache_folder
+
+    return cache_folder() / f"cpu-{__version__}.json"
+
+
+@lru_cache(maxsize=1)
+def rates() -> Rates:
+    """From the file, else measured and written there; a file that cannot be used is replaced."""
+    file = rates_file()
+    try:
+        found = Rates(**{name: float(v) for name, v in json.loads(file.read_text()).items()})
+        if all(0 < v < 1 for v in asdict(found).values()):
+            return found
+    except (OSError, ValueError, TypeError, AttributeError):
+        pass
+    found = measure()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=file.parent, prefix=file.name, suffix=".tmp", delete=False
+        ) as temporary:
+            json.dump(asdict(found), temporary, indent=1)
+        os.replace(temporary.name, file)
+    except OSError:
+        pass  # measured again by the next process
+    return found
+
+
+# ---- the rules ----
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of a forward problem that the rules speak of."""
+
+    positions: int  # outputs of all images
+    taps: int
+    groups: int
+    c: int  # channels of a group
+    k: int  # filters of a group
+    inputs: int  # elements of a channel, over all images
+    row: int
+    weight: float  # how much slower the dtype is than float32
+
+    @staticmethod
+    def of(problem: ConvProblem) -> Sizes:
+        weights = {"f": problem.dtype.itemsize / 4, "c": problem.dtype.itemsize / 2.7}
+        return Sizes(
+            max(1, problem.batch * math.prod(problem.output)),
+            math.prod(problem.kernel),
+            problem.groups,
+            max(1, problem.in_channels // problem.groups),
+            max(1, problem.out_channels // problem.groups),
+            problem.batch * math.prod(problem.input),
+            max(1, problem.output[2]),
+            max(1.0, weights.get(problem.dtype.kind, 1.0)),
+        )
+
+
+def product(r: Rates, m: int, n: int, k: int) -> float:
+    """Of an m x k by a k x n matrix. Narrow ones leave the units of BLAS half empty."""
+    return 2 * m * n * k * r.flop * (1 + 6 / m) * (1 + 6 / n) * (1 + 12 / k)
+
+
+def im2col(problem: ConvProblem, last: bool, x_last: bool) -> float:
+    """`last`: columns with channels last; `x_last`: the input lies so."""
+    r, s = rates(), Sizes.of(problem)
+    image = max(1, s.positions // max(1, problem.batch))
+    work = max(1, problem.batch) * s.groups * product(r, s.k, min(image, 4096), s.c * s.taps)
+    work *= max(1, image / 4096)
+    if is_pointwise(problem) and (last == x_last or not last):
+        return work * s.weight
+    channels = s.groups * s.c
+    copied = s.positions * s.taps * channels
+    if last:
+        work += s.inputs * channels * (3 * r.copy if x_last else r.apart + 4 * r.copy)
+        work += s.k * channels * s.taps * r.apart
+        run = problem.kernel[2] * channels if problem.dilation[2] == 1 else channels
+        work += copied * (r.copy + r.run / run)
+    else:
+        step = r.copy if problem.stride[2] == 1 and not x_last else r.apart
+        work += copied * (step + r.run / s.row)
+        work += s.inputs * channels * (r.copy if not x_last else r.apart)
+    return work * s.weight
+
+
+def taps(problem: ConvProblem) -> float:
+    r, s = rates(), Sizes.of(problem)
+    work = s.groups * s.taps * product(r, s.k, s.positions, s.c)
+    work += s.positions * s.taps * s.groups * (s.c * (r.apart + r.run / s.row) + 3 * s.k * r.each)
+    return work * s.weight
+
+
+def shifted(problem: ConvProblem) -> float:
+    r, s = rates(), Sizes.of(problem)
+    steps = s.positions * s.groups * s.k * s.c * s.taps
+    each = 3 * r.each if max(problem.stride) == 1 else 2 * (r.apart + r.run / s.row)
+    each += 2 * r.call / max(1, min(200_000, s.positions * s.groups // 2))
+    return (steps * each + (s.inputs * s.c + 2 * s.positions * s.k) * s.groups * r.copy) * s.weight
+
+
+def banded(problem: ConvProblem, width: int, columns: int) -> float:
+    r, s = rates(), Sizes.of(problem)
+    rows = problem.kernel[0] * problem.kernel[1]
+    outputs = s.positions * s.groups * s.k
+    work = outputs * rows * (2 * width * r.flop * 2 + 3 * r.each)
+    work += outputs / columns / max(1, problem.output[1]) * rows * r.call / 4
+    work += s.groups * s.k * rows * width * columns * r.copy * 2
+    return (work + (s.inputs + 3 * s.positions * s.k) * s.groups * r.copy) * s.weight
+
+
+def winograd(problem: ConvProblem, m: int) -> float:
+    r, s = rates(), Sizes.of(problem)
+    axes = [a for a in range(3) if problem.kernel[a] == 3]
+    tiles = max(1, problem.batch)
+    for axis in range(3):
+        size = problem.output[axis]
+        tiles *= max(1, -(-size // m) if axis in axes else size)
+    points, outputs = (m + 2) ** len(axes), m ** len(axes)
+    work = points * product(r, tiles if tiles < 96 else 96, s.k, s.c) * max(1, tiles / 96) * 1.1
+    work += product(r, points, tiles * s.c, points) + s.inputs * s.c * (r.apart + 4 * r.copy)
+    work += tiles * points * s.c * (r.copy + r.run / s.c)
+    work += product(r, outputs, tiles * s.k, points)
+    work += tiles * outputs * s.k * (r.apart + r.copy + r.run / s.row)
+    work += s.k * s.c * points * (2 * s.taps * 2 * r.flop + 3 * r.copy)  # the filters' transform
+    return work * s.groups * s.weight
+
+
+def fft(problem: ConvProblem, lengths: Triple) -> float:
+    r, s = rates(), Sizes.of(problem)
+    tiles, elements = max(1, problem.batch), 1
+    for axis in range(3):
+        unit = max(1, (problem.output[axis] - 1) * problem.stride[axis] + 1)
+        reach = window_span(problem.kernel[axis], problem.dilation[axis])
+        if lengths[axis] > 1:
+            tiles *= -(-unit // max(1, lengths[axis] - reach + 1))
+            elements *= lengths[axis]
+        else:
+            tiles *= unit
+    transforms = s.groups * (tiles * (s.c + s.k) + s.c * s.k)
+    work = transforms * elements * (2 + math.log2(elements)) * r.fft
+    half = elements / 2 if problem.dtype.kind == "f" else elements
+    if s.c == 1:
+        work += tiles * s.groups * s.k * half * 12 * r.each
+    else:
+        work += half * s.groups * 4 * product(r, tiles, s.k, s.c)
+        work += half * s.groups * (tiles * (s.c + s.k) + s.c * s.k) * 4 * r.apart
+        work += half * s.groups * 4e-7  # a small product for each frequency
+    return work * s.weight

@@ -1,0 +1,306 @@
+"""Every form of convolution that the CPU has: what it can do, needs and costs, by family.
+
+A *form* does one forward problem. An input gradient is one forward problem for each residue modulo
+the stride (`adjoint`), or one scatter. A family offers the forms that bear its name; the cheapest
+that keeps inside the limit stands for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from cuconv._backends._cpu import cost, fourier, threads, winograd
+from cuconv._backends._cpu.banded import Banded
+from cuconv._backends._cpu.blocks import Scratch, accumulator, patch_shape, triple_of
+from cuconv._backends._cpu.direct import Shifted, Taps
+from cuconv._backends._cpu.fourier import Fourier, spectrum_dtype, tile_lengths
+from cuconv._backends._cpu.lowered import Lowered, is_pointwise
+from cuconv._backends._cpu.scatter import Scatter
+from cuconv._backends._cpu.weight_grad import WeightGrad
+from cuconv._backends._cpu.winograd import Winograd
+from cuconv._problem import ConvProblem, Triple, window_span
+
+FAMILIES = ("direct", "im2col", "winograd", "fft")
+COLUMNS = 4 << 20  # bytes of a block's columns, so that they stay in the caches
+# Outputs of a block that is added to tap by tap. Smaller ones would stay in a core's own cache, but
+# short operations make threads wait for each other: the interpreter's lock goes back and forth.
+FEW = 200_000
+WORTH_THREADS = 1 << 23  # multiply-adds of an image: a fifth of a millisecond
+PARTS = 16  # an input gradient of more residues is scattered
+
+
+@dataclass(frozen=True)
+class Form:
+    variant: str
+    seconds: float
+    workspace: int  # bytes
+    build: Callable[[ConvProblem, Scratch], Any]  # of the problem with any batch
+
+
+def lowered_form(positions: int, last: bool, problem: ConvProblem, scratch: Scratch) -> Lowered:
+    return Lowered(problem, positions, last, scratch)
+
+
+def winograd_form(m: int, tiles: int, problem: ConvProblem, scratch: Scratch) -> Winograd:
+    return Winograd(problem, m, tiles, scratch)
+
+
+def fourier_form(lengths: Triple, tiles: int, problem: ConvProblem, scratch: Scratch) -> Fourier:
+    return Fourier(problem, lengths, tiles, scratch)
+
+
+def weight_grad_form(
+    positions: int, last: bool, by_tap: bool, problem: ConvProblem, scratch: Scratch
+) -> WeightGrad:
+    return WeightGrad(problem, positions, last, by_tap, scratch)
+
+
+def fit(limit: int, fixed: int, position: int, most: int, wish: int) -> tuple[int, int]:
+    """How many positions a block of one thread has, and the bytes that all of it takes."""
+    workers = threads.count()
+    room = min((limit - fixed) // workers, wish * position)
+    positions = min(max(1, most), max(1, room // max(1, position)))
+    return positions, fixed + positions * position * workers
+
+
+def share(problem: ConvProblem, positions: int) -> int:
+    """Blocks of about one size, at least one for each thread where an image is worth it."""
+    image = max(1, math.prod(problem.output))
+    products = image * math.prod(problem.w_shape)
+    if products < WORTH_THREADS:
+        return positions
+    return max(1, min(positions, -(-image // threads.count())))
+
+
+def forward(family: str, problem: ConvProblem, limit: int, x_last: bool) -> Iterator[Form | str]:
+    """The family's forms for a forward problem, or why it has none."""
+    if family == "direct":
+        yield from direct(problem, limit)
+    elif family == "im2col":
+        yield from lowered(problem, limit, x_last)
+    elif family == "winograd":
+        yield from winograds(problem, limit)
+    elif family == "fft":
+        yield from fouriers(problem, limit, False)
+
+
+def direct(problem: ConvProblem, limit: int) -> Iterator[Form]:
+    item = accumulator(problem.dtype).itemsize
+    c, k, groups = problem.in_channels, problem.out_channels, problem.groups
+    most = math.prod(problem.output)
+    filters = k * (c // groups) * math.prod(problem.kernel) * item
+    position = (2 * c + 3 * k) * item
+    wish = max(512, COLUMNS // position)
+    positions, workspace = fit(limit, filters, position, most, wish)
+    positions = share(problem, positions)
+    yield Form(
+        "direct_taps",
+        cost.taps(problem),
+        workspace,
+        lambda p, scratch: Taps(p, positions, scratch),
+    )
+    steps = (c // groups) * (k // groups)
+    # Patches must not be much larger than what is made of them: no wide gaps between taps.
+    gaps = [
+        window_span(n, d) > 8 * n and window_span(n, d) > 64
+        for n, d in zip(problem.kernel, problem.dilation, strict=True)
+    ]
+    if steps <= 64 and not any(gaps):
+        rows = (range(1), range(1), range(max(1, problem.output[2])))
+        halo = math.prod(patch_shape(problem, rows)) * (c // groups) * item
+        each = (math.prod(problem.stride) * 2 * (c // groups) + 3 * (k // groups) + 2) * item
+        few, bytes_needed = fit(
+            limit, filters + 2 * halo * threads.count(), each, groups * most, FEW
+        )
+        few = max(1, min(few, -(-groups * most // threads.count())))
+        yield Form(
+            "direct_shifted",
+            cost.shifted(problem),
+            bytes_needed,
+            lambda p, scratch: Shifted(p, few, scratch),
+        )
+
+    if c == groups and not any(gaps):
+        form = Banded(problem, 1, Scratch())
+        bands = math.prod(problem.kernel[:2]) * k * form.width * form.columns * item
+        each = 8 * (1 + k // groups) * math.prod(problem.stride) * item
+        row = (problem.output[2] + form.width) * each * threads.count()
+        few, bytes_needed = fit(limit, bands + row, each, groups * most, FEW)
+        few = max(1, min(few, -(-groups * most // threads.count())))
+        yield Form(
+            "direct_banded",
+            cost.banded(problem, form.width, form.columns),
+            bytes_needed,
+            lambda p, scratch: Banded(p, few, scratch),
+        )
+
+
+def lowered(problem: ConvProblem, limit: int, x_last: bool) -> Iterator[Form]:
+    item = accumulator(problem.dtype).itemsize
+    c, k = problem.in_channels, problem.out_channels
+    taps = math.prod(problem.kernel)
+    filters = k * (c // problem.groups) * taps * item
+    for last in (False, True):
+        if last and problem.groups > 1:
+            continue
+        pointwise = is_pointwise(problem) and not last
+        gaps = math.prod(patch_shape(problem, triple_of(range(n) for n in problem.output)))
+        if last and gaps > 4 * taps * max(1, math.prod(problem.output)):
+            continue  # windows with wide gaps
+        lowered = 0 if pointwise else c * taps + 2 * c * min(taps, math.prod(problem.stride) + 1)
+        position = (lowered + 2 * k) * item
+        wish = max(256 if c * taps < 1 << 14 else 64, COLUMNS // position)
+        positions, workspace = fit(limit, filters, position, math.prod(problem.output), wish)
+        positions = share(problem, positions)
+        yield Form(
+            "im2col_last" if last else "im2col_first",
+            cost.im2col(problem, last, x_last),
+            workspace,
+            partial(lowered_form, positions, last),
+        )
+
+
+def winograds(problem: ConvProblem, limit: int) -> Iterator[Form | str]:
+    if reason := winograd.why_not(problem):
+        yield reason
+        return
+    item = accumulator(problem.dtype).itemsize
+    axes = [axis for axis in range(3) if problem.kernel[axis] == 3]
+    c, k = problem.in_channels // problem.groups, problem.out_channels // problem.groups
+    for m in (2, 4):
+        points = (m + 2) ** len(axes)
+        filters = problem.groups * points * c * k * item
+        tile = (2 * points * max(c, k) + 2 * m ** len(axes) * (c + k + winograd.PITCH)) * item
+        wish = min(384, max(96, 49152 // (c + k))) * (16 // m**2)
+        most = problem.batch * math.prod(problem.output)
+        tiles, workspace = fit(limit, filters, tile, most, wish)
+        yield Form(
+            f"winograd_f{m}x3",
+            cost.winograd(problem, m),
+            workspace,
+            partial(winograd_form, m, tiles),
+        )
+
+
+def fouriers(problem: ConvProblem, limit: int, weight_grad: bool) -> Iterator[Form | str]:
+    if reason := fourier.why_not(problem, weight_grad):
+        yield reason
+        return
+    size = spectrum_dtype(problem.dtype).itemsize
+    c, k = problem.in_channels // problem.groups, problem.out_channels // problem.groups
+    halved = 1 if problem.dtype.kind == "c" else 2
+    for most in (1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20):
+        lengths = lengths_of(problem, most)
+        idle = math.prod(
+            n for n, length in zip(problem.output, lengths, strict=True) if length == 1
+        )
+        elements = math.prod(lengths) * max(1, idle)
+        filters = problem.groups * c * k * math.prod(lengths) * size // halved
+        if weight_grad:
+            filters *= 1 + threads.count()
+        depthwise = c == 1 and not weight_grad
+        tile = 3 * (c + k) * elements * size
+        if not depthwise:
+            tile *= problem.groups
+        count = problem.groups if depthwise else problem.batch * 64
+        wish = max(1, (4 << 20) // tile) if depthwise else max(1, (64 << 20) // tile)
+        tiles, workspace = fit(limit, 2 * filters, tile, count, wish)
+        yield Form(
+            "fft_overlap_save",
+            cost.fft(problem, lengths) * (2 if weight_grad else 1),
+            workspace,
+            partial(fourier_form, lengths, tiles),
+        )
+        if math.prod(lengths) < most // 2:
+            return
+
+
+def lengths_of(problem: ConvProblem, most: int) -> Triple:
+    unit = triple_of(
+        max(1, (size - 1) * stride + 1)
+        for size, stride in zip(problem.output, problem.stride, strict=True)
+    )
+    reach = triple_of(map(window_span, problem.kernel, problem.dilation))
+    return tile_lengths(unit, reach, most)
+
+
+def weight_grads(
+    family: str, problem: ConvProblem, limit: int, x_last: bool
+) -> Iterator[Form | str]:
+    if family == "winograd":
+        yield "winograd has no weight gradient"
+        return
+    if family == "fft":
+        yield from fouriers(problem, limit, True)
+        return
+    item = accumulator(problem.dtype).itemsize
+    c, k = problem.in_channels, problem.out_channels
+    taps = math.prod(problem.kernel)
+    workers = threads.count()
+    fixed = k * (c // problem.groups) * taps * item * (1 + 2 * workers)
+    by_tap = family == "direct"
+    for last in (False, True):
+        if last and (by_tap or problem.groups > 1):
+            continue
+        gaps = math.prod(patch_shape(problem, triple_of(range(n) for n in problem.output)))
+        if last and gaps > 4 * taps * max(1, math.prod(problem.output)):
+            continue
+        position = (c * (2 if by_tap else 3 * taps) + k) * item
+        wish = max(512, COLUMNS // position)
+        positions, workspace = fit(limit, fixed, position, math.prod(problem.output), wish)
+        positions = share(problem, positions)
+        seconds = cost.taps(problem) if by_tap else cost.im2col(problem, last, x_last)
+        yield Form(
+            WeightGrad(problem, positions, last, by_tap, Scratch()).variant,
+            seconds,
+            workspace,
+            partial(weight_grad_form, positions, last, by_tap),
+        )
+
+
+def scatters(family: str, problem: ConvProblem, limit: int) -> Iterator[Form | str]:
+    if family not in ("direct", "im2col"):
+        yield f"{family} does input gradients of strides up to {PARTS} in all"
+        return
+    by_tap = family == "direct"
+    item = accumulator(problem.dtype).itemsize
+    filters = math.prod(problem.w_shape) * item
+    if problem.dtype.itemsize == 2:
+        filters += threads.count() * math.prod(problem.x_shape[1:]) * item
+    position = Scatter.bytes_a_position(problem, by_tap) * item // problem.dtype.itemsize
+    wish = max(256, COLUMNS // position)
+    positions, workspace = fit(limit, filters, position, math.prod(problem.output), wish)
+    yield Form(
+        "direct_scatter" if by_tap else "im2col_scatter",
+        2 * cost.taps(problem),
+        workspace,
+        lambda p, scratch: Scatter(p, positions, scratch, by_tap),
+    )
+
+
+def cheapest(
+    direction: str, family: str, problem: ConvProblem, limit: int, x_last: bool
+) -> Form | str:
+    """The family's best form, one that keeps inside the limit if there is one; or why none.
+
+    Where a form takes image by image its choice does not look at the batch, nor do its blocks: the
+    bits of an image are the same in any batch.
+    """
+    batch = problem.batch
+    if direction != "weight_grad" and family in ("direct", "im2col"):
+        problem = replace(problem, batch=1)
+    if direction == "weight_grad":
+        found = list(weight_grads(family, problem, limit, x_last))
+    elif direction == "scatter":
+        found = list(scatters(family, problem, limit))
+    else:
+        found = list(forward(family, problem, limit, x_last))
+    forms = [form for form in found if isinstance(form, Form)]
+    if not forms:
+        return next((reason for reason in found if isinstance(reason, str)), f"no {family} form")
+    best = min(forms, key=lambda f: (max(0, f.workspace - limit), f.seconds))
+    return replace(best, seconds=best.seconds * max(1, batch)) if problem.batch != batch else best

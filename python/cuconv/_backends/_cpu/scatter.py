@@ -1,0 +1,77 @@
+"""The input gradient by scattering: columns of the gradient, added to the inputs they came from.
+
+For strides so wide that the inputs of each residue would be many small convolutions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from cuconv._backends._cpu import threads
+from cuconv._backends._cpu.blocks import Scratch, accumulator, boxes, slices_of, split
+from cuconv._backends._cpu.epilogue import Epilogue
+from cuconv._backends._geometry import at, tap_slices, taps_of
+from cuconv._backends._protocol import Array
+from cuconv._problem import ConvProblem
+
+
+@dataclass(frozen=True)
+class Scatter:
+    problem: ConvProblem
+    positions: int
+    scratch: Scratch
+    by_tap: bool
+
+    @property
+    def variant(self) -> str:
+        return "direct_scatter" if self.by_tap else "im2col_scatter"
+
+    def prepare(self, w: Array) -> Array:
+        """(groups, taps, channels, filters)."""
+        rows = split(w, self.problem.groups, 0)
+        flat = rows.reshape(*rows.shape[:3], math.prod(w.shape[2:]))
+        return np.ascontiguousarray(np.transpose(flat, (0, 3, 2, 1)), accumulator(w.dtype))
+
+    def compute(self, gy: Array, filters: Array, gx: Array, epilogue: Epilogue) -> None:
+        p = self.problem
+        gy, gx = split(gy, p.groups, 1), split(gx, p.groups, 1)
+        if epilogue.bias is not None:
+            bias = epilogue.bias.reshape(p.groups, p.in_channels // p.groups, 1, 1, 1)
+            epilogue = Epilogue(bias, epilogue.activation)
+        threads.run([partial(self.image, gy[n], filters, gx[n], epilogue) for n in range(p.batch)])
+
+    def image(self, gy: Array, filters: Array, gx: Array, epilogue: Epilogue) -> None:
+        p = self.problem
+        dtype = accumulator(gx.dtype)
+        sums = gx if gx.dtype == dtype else self.scratch("sums", gx.shape, dtype)
+        sums[...] = 0
+        taps = list(taps_of(p.kernel))
+        groups, _, channels, k = filters.shape
+        steps = range(len(taps)) if self.by_tap else [slice(None)]
+        count = 1 if self.by_tap else len(taps)
+        for box in boxes(p.output, self.positions):
+            rows = (
+                gy[at(slices_of(box))]
+                .astype(dtype, copy=False)
+                .reshape(groups, k, math.prod(map(len, box)))
+            )
+            for step in steps:
+                matrix = filters[:, step].reshape(groups, count * channels, k)
+                columns = (matrix @ rows).reshape(groups, count, channels, *(len(r) for r in box))
+                some = [taps[step]] if isinstance(step, int) else taps
+                for i, tap in enumerate(some):
+                    if slices := tap_slices(p, tap, box):
+                        source, met = slices
+                        sums[at(source)] += columns[:, i][at(met)]
+        epilogue.apply(sums, 1)
+        if sums is not gx:
+            gx[...] = sums
+
+    @staticmethod
+    def bytes_a_position(problem: ConvProblem, by_tap: bool) -> int:
+        taps = 1 if by_tap else math.prod(problem.kernel)
+        return (problem.in_channels * taps + problem.out_channels) * problem.dtype.itemsize * 2
