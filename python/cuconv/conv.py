@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from cuconv._backends._protocol import Array
@@ -90,9 +91,37 @@ _CONV = """<rank>-D convolution of many channels, as deep learning means it (cro
 
 def _conv(rank: int, x: Any, w: Any, bias: Any, shape: Options, how: Options, out: Any) -> Array:
     inputs = conv_operands(("x", x), ("w", w), bias, out)
-    options = conv_options(inputs.dtype, **how)
-    call = conv_call(rank, inputs.dtype, inputs.arrays[0].shape, inputs.arrays[1].shape, **shape)
-    return Convolution("forward", call, options).run(inputs, out)
+    x_shape, w_shape = inputs.arrays[0].shape, inputs.arrays[1].shape
+    if is_plain(shape) and is_plain(how):
+        kinds = tuple(map(type, (*shape.values(), *how.values())))  # True is no 1
+        what = (tuple(shape.items()), tuple(how.items()))
+        convolution = _known(rank, inputs.dtype, x_shape, w_shape, what, kinds)
+    else:
+        convolution = _convolution(rank, inputs.dtype, x_shape, w_shape, shape, how)
+    return convolution.run(inputs, out)
+
+
+def _convolution(
+    rank: int, dtype: Any, x_shape: Any, w_shape: Any, shape: Options, how: Options
+) -> Convolution:
+    options = conv_options(dtype, **how)
+    return Convolution("forward", conv_call(rank, dtype, x_shape, w_shape, **shape), options)
+
+
+@lru_cache(maxsize=4096)
+def _known(rank: int, dtype: Any, x_shape: Any, w_shape: Any, what: Any, kinds: Any) -> Convolution:
+    """A call like an earlier one needs no checks: they would say the same."""
+    shape, how = what
+    return _convolution(rank, dtype, x_shape, w_shape, dict(shape), dict(how))
+
+
+def is_plain(options: Options) -> bool:
+    """Whether equal values mean equal calls: numbers, words, and tuples of integers alone."""
+    return all(
+        type(v) in (int, str, bool, type(None))
+        or (type(v) is tuple and all(type(n) is int for n in v))
+        for v in options.values()
+    )
 
 
 @documented(_CONV, 1)

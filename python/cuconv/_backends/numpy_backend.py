@@ -171,7 +171,8 @@ class CpuConv:
             if for_last == last and same_bits(copy, w):
                 return found
         found = [self.prepare(piece, w) for piece in decision.pieces]
-        if self.calls > 1:
+        made = any(f is not None and not np.may_share_memory(f, w) for _, f in found)
+        if self.calls > 1 and made:
             self.kept = (w.copy(order="K"), found, last)
         return found
 

@@ -150,6 +150,7 @@ def im2col(problem: ConvProblem, last: bool, x_last: bool) -> float:
     work *= max(1, image / 4096)
     if is_pointwise(problem) and (last == x_last or not last):
         return work * s.weight
+    work += 30 * r.call
     channels = s.groups * s.c
     copied = s.positions * s.taps * channels
     if last:
@@ -166,7 +167,7 @@ def im2col(problem: ConvProblem, last: bool, x_last: bool) -> float:
 
 def taps(problem: ConvProblem) -> float:
     r, s = rates(), Sizes.of(problem)
-    work = s.groups * s.taps * product(r, s.k, s.positions, s.c)
+    work = s.groups * s.taps * (product(r, s.k, s.positions, s.c) + 8 * r.call)
     work += s.positions * s.taps * s.groups * (s.c * (r.apart + r.run / s.row) + 3 * s.k * r.each)
     return work * s.weight
 
@@ -174,7 +175,7 @@ def taps(problem: ConvProblem) -> float:
 def shifted(problem: ConvProblem) -> float:
     r, s = rates(), Sizes.of(problem)
     steps = s.positions * s.groups * s.k * s.c * s.taps
-    each = 3 * r.each if max(problem.stride) == 1 else 2 * (r.apart + r.run / s.row)
+    each = 2 * r.each if max(problem.stride) == 1 else 2 * (r.apart + r.run / s.row)
     each += 2 * r.call / max(1, min(200_000, s.positions * s.groups // 2))
     return (steps * each + (s.inputs * s.c + 2 * s.positions * s.k) * s.groups * r.copy) * s.weight
 
@@ -183,7 +184,7 @@ def banded(problem: ConvProblem, width: int, columns: int) -> float:
     r, s = rates(), Sizes.of(problem)
     rows = problem.kernel[0] * problem.kernel[1]
     outputs = s.positions * s.groups * s.k
-    work = outputs * rows * (2 * width * r.flop * 2 + 3 * r.each)
+    work = outputs * rows * (2 * width * r.flop * 3 + 4 * r.each)
     work += outputs / columns / max(1, problem.output[1]) * rows * r.call / 4
     work += s.groups * s.k * rows * width * columns * r.copy * 2
     return (work + (s.inputs + 3 * s.positions * s.k) * s.groups * r.copy) * s.weight
@@ -202,11 +203,13 @@ def winograd(problem: ConvProblem, m: int) -> float:
     work += tiles * points * s.c * (r.copy + r.run / s.c)
     work += product(r, outputs, tiles * s.k, points)
     work += tiles * outputs * s.k * (r.apart + r.copy + r.run / s.row)
-    work += s.k * s.c * points * (2 * s.taps * 2 * r.flop + 3 * r.copy)  # the filters' transform
+    work += 150 * r.call
+    # The filters' transform: a plan does it once, a function each time. Half is a fair share.
+    work += s.k * s.c * points * (2 * s.taps * 2 * r.flop + 3 * r.copy) / 2
     return work * s.groups * s.weight
 
 
-def fft(problem: ConvProblem, lengths: Triple) -> float:
+def fft(problem: ConvProblem, lengths: Triple, blocks: int) -> float:
     r, s = rates(), Sizes.of(problem)
     tiles, elements = max(1, problem.batch), 1
     for axis in range(3):
@@ -217,11 +220,12 @@ def fft(problem: ConvProblem, lengths: Triple) -> float:
             elements *= lengths[axis]
         else:
             tiles *= unit
+    work = blocks * 6 * r.block
     transforms = s.groups * (tiles * (s.c + s.k) + s.c * s.k)
-    work = transforms * elements * (2 + math.log2(elements)) * r.fft
+    work += transforms * elements * math.log2(elements) * r.fft
     half = elements / 2 if problem.dtype.kind == "f" else elements
     if s.c == 1:
-        work += tiles * s.groups * s.k * half * 12 * r.each
+        work += tiles * s.groups * s.k * half * 8 * r.each
     else:
         work += half * s.groups * 4 * product(r, tiles, s.k, s.c)
         work += half * s.groups * (tiles * (s.c + s.k) + s.c * s.k) * 4 * r.apart

@@ -25,11 +25,11 @@ from cuconv._backends._cpu.winograd import Winograd
 from cuconv._problem import ConvProblem, Triple, window_span
 
 FAMILIES = ("direct", "im2col", "winograd", "fft")
-COLUMNS = 4 << 20  # bytes of a block's columns, so that they stay in the caches
+COLUMNS = 16 << 20  # bytes of a block's columns
+WORTH_THREADS = 1 << 26  # multiply-adds of an image
 # Outputs of a block that is added to tap by tap. Smaller ones would stay in a core's own cache, but
 # short operations make threads wait for each other: the interpreter's lock goes back and forth.
 FEW = 200_000
-WORTH_THREADS = 1 << 23  # multiply-adds of an image: a fifth of a millisecond
 PARTS = 16  # an input gradient of more residues is scattered
 
 
@@ -68,12 +68,17 @@ def fit(limit: int, fixed: int, position: int, most: int, wish: int) -> tuple[in
 
 
 def share(problem: ConvProblem, positions: int) -> int:
-    """Blocks of about one size, at least one for each thread where an image is worth it."""
+    """Cut into one block for each thread where an image is worth it, but no smaller than fits.
+
+    In whole rows, so that blocks are of about one size. A block costs some tenth of a millisecond
+    of Python, in which threads wait for each other: BLAS alone spreads small products better.
+    """
     image = max(1, math.prod(problem.output))
-    products = image * math.prod(problem.w_shape)
-    if products < WORTH_THREADS:
+    if image * math.prod(problem.w_shape) < WORTH_THREADS or image < 256:
         return positions
-    return max(1, min(positions, -(-image // threads.count())))
+    z, p, q = problem.output
+    rows = -(-p // threads.count()) if z < threads.count() else -(-z // threads.count()) * p
+    return max(1, min(positions, rows * q))
 
 
 def forward(family: str, problem: ConvProblem, limit: int, x_last: bool) -> Iterator[Form | str]:
@@ -193,8 +198,12 @@ def fouriers(problem: ConvProblem, limit: int, weight_grad: bool) -> Iterator[Fo
     size = spectrum_dtype(problem.dtype).itemsize
     c, k = problem.in_channels // problem.groups, problem.out_channels // problem.groups
     halved = 1 if problem.dtype.kind == "c" else 2
+    tried: list[Triple] = []
     for most in (1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20):
         lengths = lengths_of(problem, most)
+        if lengths in tried:
+            continue
+        tried.append(lengths)
         idle = math.prod(
             n for n, length in zip(problem.output, lengths, strict=True) if length == 1
         )
@@ -209,14 +218,13 @@ def fouriers(problem: ConvProblem, limit: int, weight_grad: bool) -> Iterator[Fo
         count = problem.groups if depthwise else problem.batch * 64
         wish = max(1, (4 << 20) // tile) if depthwise else max(1, (64 << 20) // tile)
         tiles, workspace = fit(limit, 2 * filters, tile, count, wish)
+        every = fourier.tile_count(problem, lengths) * (problem.groups if depthwise else 1)
         yield Form(
             "fft_overlap_save",
-            cost.fft(problem, lengths) * (2 if weight_grad else 1),
+            cost.fft(problem, lengths, -(-every // tiles)) * (2 if weight_grad else 1),
             workspace,
             partial(fourier_form, lengths, tiles),
         )
-        if math.prod(lengths) < most // 2:
-            return
 
 
 def lengths_of(problem: ConvProblem, most: int) -> Triple:

@@ -59,22 +59,36 @@ def spectrum_dtype(dtype: np.dtype) -> np.dtype:
 
 @lru_cache(maxsize=1024)
 def tile_lengths(output: Triple, reach: Triple, most: int) -> Triple:
-    """What to transform along each axis: the cheapest per output among those of `most` elements."""
-    lengths = [1, 1, 1]
+    """What to transform along each axis, so that a tile has about `most` elements.
+
+    Between two thirds of an axis's share and the whole of it, what is cheapest for all outputs.
+    """
     active = [a for a in range(3) if reach[a] > 1]
-    per_axis = max(2, round(most ** (1 / max(1, len(active)))))
+    side = round(most ** (1 / max(1, len(active))))
+    lengths = [1, 1, 1]
     for axis in active:
-        whole = next(n for n in LENGTHS if n >= output[axis] + reach[axis] - 1 or n == LENGTHS[-1])
-        best, cost = max(whole, reach[axis]), math.inf
-        for n in LENGTHS:
-            if n < reach[axis] or n > max(whole, reach[axis]) or n > max(per_axis, 2 * reach[axis]):
-                continue
-            tiles = -(-output[axis] // (n - reach[axis] + 1))
-            found = tiles * n * (4 + math.log2(n))
-            if found < cost:
-                best, cost = n, found
-        lengths[axis] = best
+        needed = output[axis] + reach[axis] - 1
+        whole = next((n for n in LENGTHS if n >= needed), LENGTHS[-1])
+        high = max(min(whole, max(side, 2 * reach[axis])), reach[axis])
+        found = [
+            n for n in LENGTHS if reach[axis] <= n <= high and (3 * n >= 2 * high or n == whole)
+        ]
+        lengths[axis] = min(found, key=lambda n: axis_cost(output[axis], reach[axis], n))
     return lengths[0], lengths[1], lengths[2]
+
+
+def axis_cost(output: int, reach: int, length: int) -> float:
+    return -(-output // (length - reach + 1)) * length * (4 + math.log2(length))
+
+
+def tile_count(problem: ConvProblem, lengths: Triple) -> int:
+    count = max(1, problem.batch)
+    for axis, length in enumerate(lengths):
+        if length > 1:
+            reach = window_span(problem.kernel[axis], problem.dilation[axis])
+            unit = max(1, (problem.output[axis] - 1) * problem.stride[axis] + 1)
+            count *= -(-unit // max(1, length - reach + 1))
+    return count
 
 
 def why_not(problem: ConvProblem, weight_grad: bool) -> str:
