@@ -81,13 +81,15 @@ MOST_ERROR = {"conv": 1e-4, "avg_pool2d": 1e-6, "max_pool2d": 0.0, "relu": 0.0}
 ROUND_SECONDS = 0.02  # a side's turn is at least so long, whatever a call takes
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 200
 FEW_ROUNDS_OF_SLOW = 3
-PAUSE = 0.005  # seconds between sides
+# Seconds between sides: BLAS's threads and OpenMP's spin for some hundredths after their work, and
+# would take a core from whoever comes next.
+PAUSE = 0.1
 RESAMPLES = 2000
 BUSY = 0.7  # load average
 METHOD = (
     "A round times every side, in random order, each by the mean of as many calls as fill 20 ms. "
-    "PyTorch's threads spin for a while after their work, so 5 ms pass between sides; it keeps its "
-    "own defaults. A ratio is the median over rounds of the other side's time over that of "
+    "Threads of BLAS and PyTorch spin after their work, so a tenth of a second passes between "
+    "sides; PyTorch keeps its defaults. A ratio is the median over rounds of the other side's over "
     "cuconv's plan (its function, where there is no plan), its interval a 95% bootstrap of that "
     "median; `ratio` is beside the peer of smallest median. Convolutions and pools allocate their "
     "results, cuconv's and others'; cuconv's relu has out=. The plan keeps its filters; PyTorch's "

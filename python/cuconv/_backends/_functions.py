@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,16 @@ def relu(x: Array) -> Array:
 
 def relu_into(x: Array, out: Array) -> None:
     """The same without temporaries; `out` may be x."""
-    np.maximum(x, 0, out=out)  # NaN stays, and a negative zero may
-    np.add(out, 0, out=out)  # whose sign this clears
+    np.maximum(x, 0, out=out)  # NaN stays
+    if not maximum_clears_signs(out.dtype):
+        np.add(out, 0, out=out)
+
+
+@lru_cache(maxsize=8)
+def maximum_clears_signs(dtype: np.dtype) -> bool:
+    """Whether the larger of -0 and 0 is 0 here, in vectors and in what is left over."""
+    zeros = (-np.zeros(n, dtype) for n in range(1, 130))
+    return not any(np.signbit(np.maximum(z, 0).astype(np.float32)).any() for z in zeros)
 
 
 def sigmoid(x: Array) -> Array:

@@ -180,16 +180,6 @@ def shifted(problem: ConvProblem) -> float:
     return (steps * each + (s.inputs * s.c + 2 * s.positions * s.k) * s.groups * r.copy) * s.weight
 
 
-def banded(problem: ConvProblem, width: int, columns: int) -> float:
-    r, s = rates(), Sizes.of(problem)
-    rows = problem.kernel[0] * problem.kernel[1]
-    outputs = s.positions * s.groups * s.k
-    work = outputs * rows * (2 * width * r.flop * 3 + 4 * r.each)
-    work += outputs / columns / max(1, problem.output[1]) * rows * r.call / 4
-    work += s.groups * s.k * rows * width * columns * r.copy * 2
-    return (work + (s.inputs + 3 * s.positions * s.k) * s.groups * r.copy) * s.weight
-
-
 def winograd(problem: ConvProblem, m: int) -> float:
     r, s = rates(), Sizes.of(problem)
     axes = [a for a in range(3) if problem.kernel[a] == 3]
@@ -204,8 +194,8 @@ def winograd(problem: ConvProblem, m: int) -> float:
     work += product(r, outputs, tiles * s.k, points)
     work += tiles * outputs * s.k * (r.apart + r.copy + r.run / s.row)
     work += 150 * r.call
-    # The filters' transform: a plan does it once, a function each time. Half is a fair share.
-    work += s.k * s.c * points * (2 * s.taps * 2 * r.flop + 3 * r.copy) / 2
+    # The filters' transform: a plan does it once, a function each time. A quarter counts.
+    work += s.k * s.c * points * (2 * s.taps * 2 * r.flop + 3 * r.copy) / 4
     return work * s.groups * s.weight
 
 

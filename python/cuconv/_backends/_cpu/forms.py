@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 from cuconv._backends._cpu import cost, fourier, threads, winograd
-from cuconv._backends._cpu.banded import Banded
 from cuconv._backends._cpu.blocks import Scratch, accumulator, patch_shape, triple_of
 from cuconv._backends._cpu.direct import Shifted, Taps
 from cuconv._backends._cpu.fourier import Fourier, spectrum_dtype, tile_lengths
@@ -127,20 +126,6 @@ def direct(problem: ConvProblem, limit: int) -> Iterator[Form]:
             cost.shifted(problem),
             bytes_needed,
             lambda p, scratch: Shifted(p, few, scratch),
-        )
-
-    if c == groups and not any(gaps):
-        form = Banded(problem, 1, Scratch())
-        bands = math.prod(problem.kernel[:2]) * k * form.width * form.columns * item
-        each = 8 * (1 + k // groups) * math.prod(problem.stride) * item
-        row = (problem.output[2] + form.width) * each * threads.count()
-        few, bytes_needed = fit(limit, bands + row, each, groups * most, FEW)
-        few = max(1, min(few, -(-groups * most // threads.count())))
-        yield Form(
-            "direct_banded",
-            cost.banded(problem, form.width, form.columns),
-            bytes_needed,
-            lambda p, scratch: Banded(p, few, scratch),
         )
 
 

@@ -92,9 +92,10 @@ def product_into(
     if target.dtype == a.dtype and merges(target.shape[spatial], target.strides[spatial]):
         positions = math.prod(target.shape[spatial])
         flat = target.reshape((*target.shape[:first], positions, *target.shape[first + 3 :]))
-        np.matmul(a, b, out=flat)
-        epilogue.apply(flat, axis)
-        return
+        if flat.strides[-1] == flat.itemsize:  # else the product would be another, transposed
+            np.matmul(a, b, out=flat)
+            epilogue.apply(flat, axis)
+            return
     sums = a @ b
     epilogue.apply(sums, axis)
     target[...] = sums.reshape(target.shape)
@@ -154,7 +155,10 @@ class Lowered:
         for array in (x, y):
             if not merges(array.shape[2:], array.strides[2:]):
                 return False
-            matrices.append(array.reshape(p.batch, array.shape[1], count))
+            matrix = array.reshape(p.batch, array.shape[1], count)
+            if matrix.strides[-1] != matrix.itemsize:
+                return False
+            matrices.append(matrix)
         images, results = matrices
         for image, result in zip(images, results, strict=True):
             np.matmul(filters[0], image, out=result)
@@ -168,7 +172,7 @@ class Lowered:
             product_into(filters, columns, target, 2, epilogue, -2)
             return
         columns = columns_last(x, self.problem, box, self.scratch)
-        if abs(y.strides[0]) < abs(y.strides[3]):
+        if abs(x.strides[0]) < abs(x.strides[3]):  # not by y's: where a result goes changes no bit
             product_into(columns, filters.T, np.moveaxis(target, 0, -1), 0, epilogue, -1)
         else:
             product_into(filters, columns.T, target, 1, epilogue, -2)
