@@ -78,7 +78,9 @@ _CONV = """<rank>-D convolution of many channels, as deep learning means it (cro
     in (float32 for float16 and bfloat16), four times that for complex dtypes, and one rounding to
     the dtype stored: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. (2002),
     section 3.1. `"tf32"` adds 2^-10 of the sum of |x| |w|; `"tf32x3"` allows three times the
-    roundings and 3 * 2^-22 of that sum.
+    roundings and 3 * 2^-22 of that sum. Winograd and FFT mix neighbours: their errors are measured
+    by what the neighbours hold, and a NaN spreads; docs/bounds.md has their bounds. "auto" takes
+    them on the CPU where there is much to win; "direct" never mixes.
 
     Examples
     --------
