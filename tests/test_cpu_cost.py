@@ -75,6 +75,9 @@ LARGE = [  # x, w, options
     ((1, 16, 300, 300), (16, 16, 3, 3), {"padding": 1}),
     ((2000, 4, 8, 8), (4, 4, 3, 3), {}),
     ((1, 8, 400, 400), (8, 1, 5, 5), {"groups": 8}),
+    ((1, 512, 32, 32), (512, 1, 33, 33), {"groups": 512, "padding": 1}),
+    ((1, 4, 8000, 64), (4, 4, 1, 3), {"stride": (1000, 1)}),
+    ((1, 16, 200, 200), (16, 16, 11, 11), {"padding": 5}),
 ]
 
 
@@ -86,7 +89,7 @@ def test_no_more_memory_than_said(x_shape, w_shape, options, algo):
     how = {**options, "workspace_limit": limit, "device": "cpu"}
     found = {c.algo: c for c in cuconv.algorithms(x_shape, w_shape, "f4", **how)}
     if not found[algo].supported:
-        assert "workspace_limit" in found[algo].reason or algo == "winograd"
+        assert "workspace_limit" in found[algo].reason or algo in ("winograd", "fft")
         return
     plan = cuconv.Conv2dPlan(x_shape, w_shape, "f4", algo=algo, **how)
     assert plan.workspace_bytes <= limit
@@ -98,5 +101,10 @@ def test_no_more_memory_than_said(x_shape, w_shape, options, algo):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    tasks = 1500 * x_shape[0]  # what Python keeps of an image's block
-    assert peak <= plan.workspace_bytes + tasks + (1 << 20)
+    assert peak <= plan.workspace_bytes + (512 << 10)
+
+
+def test_fft_refuses_strides_that_it_would_compute_in_vain():
+    x, w = np.ones((1, 2, 50, 40), "f4"), np.ones((3, 2, 3, 3), "f4")
+    with pytest.raises(cuconv.UnsupportedError, match="fft does strides"):
+        cuconv.conv2d(x, w, stride=10**6, padding=10**6, algo="fft")

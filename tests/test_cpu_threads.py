@@ -1,7 +1,10 @@
 """The CPU's worker threads: callers that are threads, forks, errors, limits."""
 
 import os
+import subprocess
+import sys
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -90,6 +93,86 @@ def test_callers_may_be_threads():
         one.join()
     assert [f.tobytes() for f in found] == [y.tobytes() for y in want]
     assert blas_threads() == before
+
+
+@pytest.mark.parametrize("algo", ["direct", "im2col", "winograd"])
+def test_bits_do_not_depend_on_who_else_computes(algo):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, 64, 14, 14)).astype("f4")
+    w = rng.standard_normal((64, 64, 3, 3)).astype("f4")
+    want = cuconv.conv2d(x, w, padding=1, algo=algo).tobytes()
+    stop = threading.Event()
+    big = rng.standard_normal((4, 16, 60, 60)).astype("f4")
+
+    def other():
+        while not stop.is_set():
+            cuconv.conv2d(big, w[:16, :16], algo="im2col")
+
+    one = threading.Thread(target=other)
+    one.start()
+    try:
+        for _ in range(30):
+            assert cuconv.conv2d(x, w, padding=1, algo=algo).tobytes() == want
+    finally:
+        stop.set()
+        one.join()
+
+
+@pytest.mark.parametrize("algo", ["direct", "im2col"])
+@pytest.mark.parametrize("size", [5, 14, 40])
+def test_bits_do_not_depend_on_the_batch(algo, size):
+    rng = np.random.default_rng(size)
+    x = rng.standard_normal((3, 64, size, size)).astype("f4")
+    w = rng.standard_normal((64, 64, 3, 3)).astype("f4")
+    whole = cuconv.conv2d(x, w, padding=1, algo=algo)
+    gradient = cuconv.conv2d_input_grad(whole, w, x.shape, padding=1, algo=algo)
+    for n in range(3):
+        one = cuconv.conv2d(x[n : n + 1], w, padding=1, algo=algo)
+        assert one.tobytes() == whole[n].tobytes()
+        got = cuconv.conv2d_input_grad(one, w, (1, *x.shape[1:]), padding=1, algo=algo)
+        assert got.tobytes() == gradient[n].tobytes()
+
+
+def test_infinities_warn_in_no_thread():
+    x, w = np.full((4, 16, 60, 60), 60000, "f2"), np.ones((16, 16, 3, 3), "f2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for algo in ("direct", "im2col", "winograd", "fft"):
+            assert cuconv.conv2d(x, w, algo=algo).shape == (4, 16, 58, 58)
+
+
+INTERRUPTED = """
+import os, signal, threading, time
+from cuconv._backends._cpu import threads
+done = []
+def slow():
+    time.sleep(1.0)
+    done.append(1)
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    threads.run([lambda: None, slow])
+except KeyboardInterrupt:
+    print("interrupted", len(done))
+"""
+
+
+def test_control_c_waits_for_the_workers():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    # Whoever took the slow task: it has ended, or it was the main thread's own and was broken off.
+    assert done.stdout in ("interrupted 1\n", "interrupted 0\n")
+
+
+AT_EXIT = """
+import atexit, numpy as np, cuconv
+x, w = np.ones((4, 16, 56, 56), "f4"), np.ones((16, 16, 3, 3), "f4")
+atexit.register(lambda: print(cuconv.conv2d(x, w, algo="im2col").shape))
+"""
+
+
+def test_computes_while_the_interpreter_ends():
+    done = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("(4, 16, 54, 54)\n", "")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

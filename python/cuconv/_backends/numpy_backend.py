@@ -171,7 +171,7 @@ class CpuConv:
             if for_last == last and same_bits(copy, w):
                 return found
         found = [self.prepare(piece, w) for piece in decision.pieces]
-        made = any(f is not None and not np.may_share_memory(f, w) for _, f in found)
+        made = all(f is None or not np.may_share_memory(f, w) for _, f in found)
         if self.calls > 1 and made:
             self.kept = (w.copy(order="K"), found, last)
         return found
@@ -228,12 +228,18 @@ def chosen(
                 for family in FAMILIES
                 if not why_not(decide(family, direction, problem, limit, False, workers), options)
             ]
-            raise UnsupportedError(f"{reason}; {' and '.join(others) or 'no family'} can do this")
+            raise UnsupportedError(f"{reason}; {listed(others)} can do this")
         return decision
     found = [decide(family, direction, problem, limit, False, workers) for family in FAMILIES]
     found = [d for d in found if not d.reason and is_for_auto(d, problem)]
     # Where nothing keeps inside the limit, what comes closest to it: "auto" never refuses.
     return min(found, key=lambda d: (max(0, d.workspace - limit), d.seconds))
+
+
+def listed(families: list[str]) -> str:
+    if len(families) < 2:
+        return "".join(families) or "no family"
+    return f"{', '.join(families[:-1])} and {families[-1]}"
 
 
 def why_not(decision: Decision, options: ConvOptions) -> str:

@@ -55,12 +55,12 @@ class Taps:
             epilogue = Epilogue(
                 epilogue.bias.reshape(p.groups, p.out_channels // p.groups, 1), epilogue.activation
             )
-        threads.run(
-            [
-                partial(self.block, x[n], filters, y[n], box, epilogue)
-                for n in range(p.batch)
-                for box in boxes(p.output, self.positions)
-            ]
+        cut = list(boxes(p.output, self.positions))
+        run = threads.run if len(cut) > 1 else threads.one_by_one  # whatever the batch
+        run(
+            partial(self.block, x[n], filters, y[n], box, epilogue)
+            for n in range(p.batch)
+            for box in cut
         )
 
     def block(self, x: Array, filters: Array, y: Array, box: Box, epilogue: Epilogue) -> None:

@@ -14,7 +14,14 @@ from functools import partial
 from typing import Any
 
 from cuconv._backends._cpu import cost, fourier, threads, winograd
-from cuconv._backends._cpu.blocks import Scratch, accumulator, patch_shape, triple_of
+from cuconv._backends._cpu.blocks import (
+    Box,
+    Scratch,
+    accumulator,
+    box_shape,
+    patch_shape,
+    triple_of,
+)
 from cuconv._backends._cpu.direct import Shifted, Taps
 from cuconv._backends._cpu.fourier import Fourier, spectrum_dtype, tile_lengths
 from cuconv._backends._cpu.lowered import Lowered, is_pointwise
@@ -66,6 +73,29 @@ def fit(limit: int, fixed: int, position: int, most: int, wish: int) -> tuple[in
     return positions, fixed + positions * position * workers
 
 
+def fit_boxes(
+    limit: int, fixed: int, problem: ConvProblem, position: int, wish: int
+) -> tuple[int, int]:
+    """The same where a block also has the patch that its box reaches over, twice at most."""
+    workers = threads.count()
+    item = accumulator(problem.dtype).itemsize * problem.in_channels
+    taps = math.prod(problem.kernel)
+    positions = max(1, min(math.prod(problem.output), wish))
+    while True:
+        shape = box_shape(problem.output, positions)
+        count = math.prod(shape)
+        patch = min(math.prod(patch_shape(problem, box_of(shape))), taps * count)
+        needed = fixed + workers * (2 * patch * item + count * position)
+        if needed <= limit or positions == 1:
+            return positions, needed
+        positions = (positions + 1) // 2
+
+
+def box_of(shape: Triple) -> Box:
+    d, h, w = (range(n) for n in shape)
+    return d, h, w
+
+
 def share(problem: ConvProblem, positions: int) -> int:
     """Cut into one block for each thread where an image is worth it, but no smaller than fits.
 
@@ -114,19 +144,25 @@ def direct(problem: ConvProblem, limit: int) -> Iterator[Form]:
         for n, d in zip(problem.kernel, problem.dilation, strict=True)
     ]
     if steps <= 64 and not any(gaps):
-        rows = (range(1), range(1), range(max(1, problem.output[2])))
-        halo = math.prod(patch_shape(problem, rows)) * (c // groups) * item
-        each = (math.prod(problem.stride) * 2 * (c // groups) + 3 * (k // groups) + 2) * item
-        few, bytes_needed = fit(
-            limit, filters + 2 * halo * threads.count(), each, groups * most, FEW
-        )
-        few = max(1, min(few, -(-groups * most // threads.count())))
+        few = max(1, min(FEW, -(-groups * most // threads.count())))
+        while (needed := filters + shifted_bytes(problem, few)) > limit and few > 1:
+            few = (few + 1) // 2
         yield Form(
             "direct_shifted",
             cost.shifted(problem),
-            bytes_needed,
+            needed,
             lambda p, scratch: Shifted(p, few, scratch),
         )
+
+
+def shifted_bytes(problem: ConvProblem, few: int) -> int:
+    """What blocks of `few` outputs take: patches of the groups in a block, sums, and products."""
+    c, k = problem.in_channels // problem.groups, problem.out_channels // problem.groups
+    groups = min(problem.groups, max(1, few // max(1, math.prod(problem.output))))
+    box = box_of(box_shape(problem.output, max(1, few // groups)))
+    patch = math.prod(patch_shape(problem, box))
+    item = accumulator(problem.dtype).itemsize
+    return threads.count() * groups * patch * (2 * c + k + 1) * item
 
 
 def lowered(problem: ConvProblem, limit: int, x_last: bool) -> Iterator[Form]:
@@ -141,10 +177,9 @@ def lowered(problem: ConvProblem, limit: int, x_last: bool) -> Iterator[Form]:
         gaps = math.prod(patch_shape(problem, triple_of(range(n) for n in problem.output)))
         if last and gaps > 4 * taps * max(1, math.prod(problem.output)):
             continue  # windows with wide gaps
-        lowered = 0 if pointwise else c * taps + 2 * c * min(taps, math.prod(problem.stride) + 1)
-        position = (lowered + 2 * k) * item
+        position = ((0 if pointwise else c * taps) + 2 * k) * item
         wish = max(256 if c * taps < 1 << 14 else 64, COLUMNS // position)
-        positions, workspace = fit(limit, filters, position, math.prod(problem.output), wish)
+        positions, workspace = fit_boxes(limit, filters, problem, position, wish)
         positions = share(problem, positions)
         yield Form(
             "im2col_last" if last else "im2col_first",
@@ -164,10 +199,10 @@ def winograds(problem: ConvProblem, limit: int) -> Iterator[Form | str]:
     for m in (2, 4):
         points = (m + 2) ** len(axes)
         filters = problem.groups * points * c * k * item
-        tile = (2 * points * max(c, k) + 2 * m ** len(axes) * (c + k + winograd.PITCH)) * item
+        tile = points * (2 * max(c, k) + 2 * c) + m ** len(axes) * (k + winograd.PITCH)
         wish = min(384, max(96, 49152 // (c + k))) * (16 // m**2)
         most = problem.batch * math.prod(problem.output)
-        tiles, workspace = fit(limit, filters, tile, most, wish)
+        tiles, workspace = fit(limit, filters, tile * item, most, wish)
         yield Form(
             f"winograd_f{m}x3",
             cost.winograd(problem, m),
@@ -189,9 +224,8 @@ def fouriers(problem: ConvProblem, limit: int, weight_grad: bool) -> Iterator[Fo
         if lengths in tried:
             continue
         tried.append(lengths)
-        idle = math.prod(
-            n for n, length in zip(problem.output, lengths, strict=True) if length == 1
-        )
+        unit = unit_output(problem)
+        idle = math.prod(n for n, length in zip(unit, lengths, strict=True) if length == 1)
         elements = math.prod(lengths) * max(1, idle)
         filters = problem.groups * c * k * math.prod(lengths) * size // halved
         if weight_grad:
@@ -212,11 +246,16 @@ def fouriers(problem: ConvProblem, limit: int, weight_grad: bool) -> Iterator[Fo
         )
 
 
-def lengths_of(problem: ConvProblem, most: int) -> Triple:
-    unit = triple_of(
+def unit_output(problem: ConvProblem) -> Triple:
+    """What stride 1 would give."""
+    return triple_of(
         max(1, (size - 1) * stride + 1)
         for size, stride in zip(problem.output, problem.stride, strict=True)
     )
+
+
+def lengths_of(problem: ConvProblem, most: int) -> Triple:
+    unit = unit_output(problem)
     reach = triple_of(map(window_span, problem.kernel, problem.dilation))
     return tile_lengths(unit, reach, most)
 
@@ -242,9 +281,11 @@ def weight_grads(
         gaps = math.prod(patch_shape(problem, triple_of(range(n) for n in problem.output)))
         if last and gaps > 4 * taps * max(1, math.prod(problem.output)):
             continue
-        position = (c * (2 if by_tap else 3 * taps) + k) * item
+        position = (
+            c * (1 if by_tap else taps * (2 if problem.dtype.kind == "c" else 1)) + k
+        ) * item
         wish = max(512, COLUMNS // position)
-        positions, workspace = fit(limit, fixed, position, math.prod(problem.output), wish)
+        positions, workspace = fit_boxes(limit, fixed, problem, position, wish)
         positions = share(problem, positions)
         seconds = cost.taps(problem) if by_tap else cost.im2col(problem, last, x_last)
         yield Form(

@@ -41,6 +41,7 @@ from cuconv._backends._geometry import at
 from cuconv._backends._protocol import Array
 from cuconv._problem import ConvProblem, Triple, window_span
 
+MOST_SKIPPED = 16
 LENGTHS = sorted(m << e for m in (1, 3, 5, 9, 15) for e in range(17) if 8 <= m << e <= 1 << 16)
 
 
@@ -94,6 +95,9 @@ def tile_count(problem: ConvProblem, lengths: Triple) -> int:
 def why_not(problem: ConvProblem, weight_grad: bool) -> str:
     if math.prod(problem.kernel) == 1:
         return "fft does kernels of more than one tap"
+    steps = zip(problem.stride, problem.output, strict=True)
+    if math.prod(stride for stride, size in steps if size > 1) > MOST_SKIPPED:
+        return f"fft does strides of up to {MOST_SKIPPED} in all, because it computes at stride 1"
     if weight_grad and max(problem.stride) > 1:
         return "fft does the weight gradient at stride 1"
     if max(map(window_span, problem.kernel, problem.dilation)) > LENGTHS[-1]:

@@ -136,12 +136,13 @@ class Lowered:
             if epilogue.bias is not None:
                 bias = epilogue.bias.reshape(p.groups, p.out_channels // p.groups, 1)
                 epilogue = Epilogue(bias, epilogue.activation)
-        threads.run(
-            [
-                partial(self.block, x[n], filters, y[n], box, epilogue)
-                for n in range(p.batch)
-                for box in boxes(p.output, self.positions)
-            ]
+        cut = list(boxes(p.output, self.positions))
+        # Whoever computes an image's products does so whatever the batch: its bits are the same.
+        run = threads.run if len(cut) > 1 else threads.one_by_one
+        run(
+            partial(self.block, x[n], filters, y[n], box, epilogue)
+            for n in range(p.batch)
+            for box in cut
         )
 
     def in_place(self, x: Array, filters: Array, y: Array, epilogue: Epilogue) -> bool:
@@ -160,9 +161,10 @@ class Lowered:
                 return False
             matrices.append(matrix)
         images, results = matrices
-        for image, result in zip(images, results, strict=True):
-            np.matmul(filters[0], image, out=result)
-            epilogue.apply(result, 0)
+        with threads.left():
+            for image, result in zip(images, results, strict=True):
+                np.matmul(filters[0], image, out=result)
+                epilogue.apply(result, 0)
         return True
 
     def block(self, x: Array, filters: Array, y: Array, box: Box, epilogue: Epilogue) -> None:

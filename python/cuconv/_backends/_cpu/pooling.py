@@ -104,13 +104,7 @@ def in_blocks(x: Array, work: Callable[[tuple[slice, slice]], None]) -> None:
     if x.nbytes < BLOCK:
         work((slice(None), slice(None)))
         return
-    threads.run([partial(quietly, work, block) for block in tasks])
-
-
-def quietly(work: Callable[[tuple[slice, slice]], None], block: tuple[slice, slice]) -> None:
-    """NumPy's error state is each thread's own."""
-    with np.errstate(all="ignore"):
-        work(block)
+    threads.run(partial(work, block) for block in tasks)
 
 
 def maximum(problem: PoolProblem, x: Array, y: Array) -> None:

@@ -42,7 +42,9 @@ class Scatter:
         if epilogue.bias is not None:
             bias = epilogue.bias.reshape(p.groups, p.in_channels // p.groups, 1, 1, 1)
             epilogue = Epilogue(bias, epilogue.activation)
-        threads.run([partial(self.image, gy[n], filters, gx[n], epilogue) for n in range(p.batch)])
+        threads.one_by_one(
+            partial(self.image, gy[n], filters, gx[n], epilogue) for n in range(p.batch)
+        )
 
     def image(self, gy: Array, filters: Array, gx: Array, epilogue: Epilogue) -> None:
         p = self.problem

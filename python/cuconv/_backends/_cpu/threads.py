@@ -7,12 +7,15 @@ blocks then run one after the other, and BLAS spreads each product itself.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
+
+import numpy as np
 
 Task = Callable[[], None]
 
@@ -20,7 +23,6 @@ Task = Callable[[], None]
 def blas_libraries() -> list[Any]:
     """threadpoolctl's handles of the BLAS libraries that are loaded; none without it."""
     try:
-        import numpy as np
         import threadpoolctl
     except ImportError:
         return []
@@ -44,14 +46,19 @@ def set_threads(library: Any, number: int) -> None:
 
 
 class Workers:
-    """The process's pool. One lock guards it, because callers may be threads themselves."""
+    """The process's pool. One lock guards it, because callers may be threads themselves.
+
+    A caller either holds BLAS to one thread and spreads blocks, or leaves it its threads. Products
+    of one and the other differ in their last bits, so neither goes on while the other does.
+    """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.Condition()
         self.pool: ThreadPoolExecutor | None = None
         self.size = 0
         self.libraries: list[Any] | None = None
         self.holders = 0  # callers inside `held`
+        self.leavers = 0  # callers inside `left`
         self.before: list[int] = []
 
     def threads(self) -> int:
@@ -66,6 +73,7 @@ class Workers:
     def held(self) -> Iterator[None]:
         """BLAS uses one thread. The first caller in holds it, the last one out lets it go."""
         with self.lock:
+            self.lock.wait_for(lambda: self.leavers == 0)
             libraries = self.libraries or []
             if self.holders == 0:
                 self.before = [library.get_num_threads() for library in libraries]
@@ -80,6 +88,21 @@ class Workers:
                 if self.holders == 0:
                     for library, threads in zip(libraries, self.before, strict=True):
                         set_threads(library, threads)
+                    self.lock.notify_all()
+
+    @contextmanager
+    def left(self) -> Iterator[None]:
+        """BLAS uses its own threads."""
+        with self.lock:
+            self.lock.wait_for(lambda: self.holders == 0)
+            self.leavers += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.leavers -= 1
+                if self.leavers == 0:
+                    self.lock.notify_all()
 
     def hold_here(self) -> None:
         """In a worker: some libraries keep their limits thread by thread."""
@@ -123,42 +146,84 @@ def held() -> AbstractContextManager[None]:
     return _workers.held()
 
 
-def run(tasks: Sequence[Task]) -> None:
-    """Runs all tasks, whose results must not depend on their order. The first error is raised.
+def left() -> AbstractContextManager[None]:
+    """BLAS uses its own threads inside. Not to be entered by a task."""
+    count()
+    return _workers.left()
 
-    One task runs here and leaves BLAS its threads.
-    """
-    threads = min(count(), len(tasks)) if len(tasks) > 1 else 1
-    if threads == 1:
+
+def one_by_one(tasks: Iterable[Task]) -> None:
+    """Runs all tasks here, in order; BLAS spreads each of their products."""
+    with left(), np.errstate(all="ignore"):
         for task in tasks:
             task()
-        return
+
+
+def run(tasks: Iterable[Task]) -> None:
+    """Runs all tasks, whose results must not depend on their order. The first error is raised.
+
+    One task, or all where there is one thread, run here and leave BLAS its threads.
+    """
     pending = iter(tasks)
-    lock = threading.Lock()
+    some = list(itertools.islice(pending, count()))
+    if len(some) < 2:
+        one_by_one(some)
+        return
+    Spread(itertools.chain(some, pending)).run(len(some))
 
-    def work() -> None:
-        while True:
-            with lock:
-                task = next(pending, None)
-            if task is None:
-                return
-            task()
 
-    def work_elsewhere() -> None:
+class Spread:
+    """One `run` over several threads."""
+
+    def __init__(self, tasks: Iterator[Task]) -> None:
+        self.tasks = tasks
+        self.lock = threading.Lock()
+
+    def work(self) -> None:
+        with np.errstate(all="ignore"):  # NumPy's error state is each thread's own
+            while True:
+                with self.lock:
+                    task = next(self.tasks, None)
+                if task is None:
+                    return
+                task()
+
+    def work_elsewhere(self) -> None:
         _workers.hold_here()
-        work()
+        self.work()
 
-    with _workers.held():
-        executor = _workers.executor(threads)
-        others = [executor.submit(work_elsewhere) for _ in range(threads - 1)]
-        try:
-            work()
-        except BaseException:  # Ctrl-C as well: what has not begun never will
-            with lock:
-                pending = iter(())
-            raise
-        finally:  # nobody may write into the arrays after we return
-            begun = [other for other in others if not other.cancel()]
-            wait(begun)
-        for other in begun:
-            other.result()
+    def stop(self) -> None:
+        with self.lock:
+            self.tasks = iter(())
+
+    def run(self, threads: int) -> None:
+        others: list[Future[None]] = []
+        with _workers.held():
+            try:
+                for _ in range(threads - 1):
+                    try:
+                        others.append(_workers.executor(threads).submit(self.work_elsewhere))
+                    except RuntimeError:  # the interpreter is ending: no new threads
+                        break
+                self.work()
+            except BaseException:  # Ctrl-C as well: what has not begun never will
+                self.stop()
+                raise
+            finally:
+                self.join(others)
+        for other in others:
+            if not other.cancelled():
+                other.result()
+
+    def join(self, others: list[Future[None]]) -> None:
+        """Nobody may write into the arrays after we return, so Ctrl-C waits, too."""
+        interrupt: BaseException | None = None
+        while True:
+            try:
+                wait([other for other in others if not other.cancel()])
+                break
+            except BaseException as error:
+                interrupt = error
+                self.stop()
+        if interrupt is not None:
+            raise interrupt
