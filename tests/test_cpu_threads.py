@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -29,6 +30,27 @@ def test_all_tasks_run_once():
 
     threads.run([lambda i=i: task(i) for i in range(50)])
     assert done == [1] * 50
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_all_tasks_run_whatever_the_threads(monkeypatch, number):
+    """One thread, as without threadpoolctl, once ran the first task alone."""
+    monkeypatch.setattr(threads, "count", lambda: number)
+    for tasks in (0, 1, 2, 7):
+        done = []
+        threads.run(partial(done.append, i) for i in range(tasks))
+        assert sorted(done) == list(range(tasks))
+
+
+@pytest.mark.parametrize("algo", ["direct", "im2col", "winograd", "fft"])
+def test_one_thread_computes_the_same(algo):
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((2, 8, 150, 151))
+    w = rng.standard_normal((8, 8, 3, 3))
+    want = cuconv.conv2d(x, w, algo=algo)
+    with threadpoolctl.threadpool_limits(1):
+        got = cuconv.conv2d(x, w, algo=algo)
+    np.testing.assert_allclose(got, want, atol=1e-11)
 
 
 def test_blas_is_held_and_let_go():

@@ -167,7 +167,7 @@ def run(tasks: Iterable[Task]) -> None:
     pending = iter(tasks)
     some = list(itertools.islice(pending, count()))
     if len(some) < 2:
-        one_by_one(some)
+        one_by_one(itertools.chain(some, pending))
         return
     Spread(itertools.chain(some, pending)).run(len(some))
 
