@@ -124,7 +124,7 @@ def test_every_form_is_exact_on_drawn_problems(reference, rank, dtype):
 def winograd_bound(m, problem, x, w):
     """(C + 2 points + 4) eps of what the transforms make of absolute values."""
     axes = sum(k == 3 for k in problem.kernel)
-    one = winograd.Winograd(problem, m, 64, Scratch())
+    one = winograd.Winograd(problem, Scratch(), m, 64)
     exact = winograd.matrices(m, axes, np.dtype(np.float64))
     absolute = winograd.Matrices(np.abs(exact.filter), np.abs(exact.input), np.abs(exact.output))
     y = np.empty(problem.y_shape)

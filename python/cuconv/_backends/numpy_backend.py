@@ -65,15 +65,10 @@ def decide(
 
     if family not in forms.FAMILIES:
         return refused(f"{family} has no form for the CPU")
-    if direction != "input_grad":
-        form = forms.cheapest(direction, family, problem, limit, last)
-        if isinstance(form, str):
-            return refused(form)
-        piece = Piece(form, problem, EVERYTHING, EVERYTHING)
-        return Decision(family, form.variant, form.workspace, form.seconds, (piece,))
     residues = math.prod(min(s, n) for s, n in zip(problem.stride, problem.input, strict=True))
-    if residues > PARTS:
-        form = forms.cheapest("scatter", family, problem, limit, last)
+    scatters = direction == "input_grad" and residues > PARTS
+    if scatters or direction != "input_grad":
+        form = forms.cheapest("scatter" if scatters else direction, family, problem, limit, last)
         if isinstance(form, str):
             return refused(form)
         piece = Piece(form, problem, EVERYTHING, EVERYTHING)

@@ -23,8 +23,12 @@ from cuconv._backends._cpu import threads
 from cuconv._backends._cpu.blocks import Scratch
 from cuconv._backends._cpu.lowered import is_pointwise
 from cuconv._backends._protocol import Array
-from cuconv._problem import ConvProblem, Triple, window_span
+from cuconv._problem import ConvProblem
 from cuconv._version import __version__
+
+# Outputs of a block that is added to tap by tap. Smaller ones would stay in a core's own cache, but
+# short operations make threads wait for each other: the interpreter's lock goes back and forth.
+FEW = 200_000
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,7 @@ def shifted(problem: ConvProblem) -> float:
     r, s = rates(), Sizes.of(problem)
     steps = s.positions * s.groups * s.k * s.c * s.taps
     each = 2 * r.each if max(problem.stride) == 1 else 2 * (r.apart + r.run / s.row)
-    each += 2 * r.call / max(1, min(200_000, s.positions * s.groups // 2))
+    each += 2 * r.call / max(1, min(FEW, s.positions * s.groups // 2))
     return (steps * each + (s.inputs * s.c + 2 * s.positions * s.k) * s.groups * r.copy) * s.weight
 
 
@@ -199,17 +203,9 @@ def winograd(problem: ConvProblem, m: int) -> float:
     return work * s.groups * s.weight
 
 
-def fft(problem: ConvProblem, lengths: Triple, blocks: int) -> float:
+def fft(problem: ConvProblem, elements: int, tiles: int, blocks: int) -> float:
+    """`elements` of a transform, and how many tiles are transformed in how many blocks."""
     r, s = rates(), Sizes.of(problem)
-    tiles, elements = max(1, problem.batch), 1
-    for axis in range(3):
-        unit = max(1, (problem.output[axis] - 1) * problem.stride[axis] + 1)
-        reach = window_span(problem.kernel[axis], problem.dilation[axis])
-        if lengths[axis] > 1:
-            tiles *= -(-unit // max(1, lengths[axis] - reach + 1))
-            elements *= lengths[axis]
-        else:
-            tiles *= unit
     work = blocks * 6 * r.block
     transforms = s.groups * (tiles * (s.c + s.k) + s.c * s.k)
     work += transforms * elements * math.log2(elements) * r.fft

@@ -37,9 +37,8 @@ from cuconv._problem import ConvProblem
 @dataclass(frozen=True)
 class Taps:
     problem: ConvProblem
-    positions: int
     scratch: Scratch
-    variant: str = "direct_taps"
+    positions: int  # outputs a block holds
 
     def prepare(self, w: Array) -> Array:
         """(taps, groups, filters, channels)."""
@@ -83,9 +82,8 @@ class Taps:
 @dataclass(frozen=True)
 class Shifted:
     problem: ConvProblem
-    positions: int  # outputs of a block, over the channels in it
     scratch: Scratch
-    variant: str = "direct_shifted"
+    positions: int  # outputs of a block, over the channels in it
 
     def prepare(self, w: Array) -> Array:
         """(filters of a group, channels of a group, taps, groups)."""
@@ -97,17 +95,14 @@ class Shifted:
     def compute(self, x: Array, filters: Array, y: Array, epilogue: Epilogue) -> None:
         p = self.problem
         x, y = split(x, p.groups, 1), split(y, p.groups, 1)
-        bias = epilogue.bias
+        epilogue = epilogue.grouped(p.groups, 3)
         outputs = max(1, math.prod(p.output))
         groups = pieces(p.groups, max(1, self.positions // outputs))
         tasks = []
         for n in range(p.batch):
             for g in groups:
                 s = slice(g.start, g.stop)
-                part = epilogue
-                if bias is not None:
-                    shaped = bias.reshape(p.groups, p.out_channels // p.groups, 1, 1, 1)[s]
-                    part = Epilogue(shaped, epilogue.activation)
+                part = epilogue.part(g.start, g.stop)
                 for box in boxes(p.output, max(1, self.positions // len(g))):
                     tasks.append(partial(self.block, x[n, s], filters[..., s], y[n, s], box, part))
         threads.run(tasks)

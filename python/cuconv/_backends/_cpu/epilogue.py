@@ -14,10 +14,17 @@ class Epilogue:
     activation: str | None
 
     def part(self, first: int, last: int) -> Epilogue:
-        """That of some channels."""
+        """That of some channels, or of some groups where it is grouped."""
         if self.bias is None:
             return self
         return Epilogue(self.bias[first:last], self.activation)
+
+    def grouped(self, groups: int, positions: int) -> Epilogue:
+        """For sums (groups, channels of a group, then so many axes of positions)."""
+        if self.bias is None:
+            return self
+        shape = (groups, len(self.bias) // groups, *[1] * positions)
+        return Epilogue(self.bias.reshape(shape), self.activation)
 
     def apply(self, sums: Array, axis: int) -> None:
         """`axis` is that of the channels."""

@@ -23,7 +23,13 @@ from cuconv._backends._cpu.blocks import (
     triple_of,
 )
 from cuconv._backends._cpu.direct import Shifted, Taps
-from cuconv._backends._cpu.fourier import Fourier, spectrum_dtype, tile_lengths
+from cuconv._backends._cpu.fourier import (
+    Fourier,
+    spectrum_dtype,
+    tile_count,
+    tile_lengths,
+    unit_output,
+)
 from cuconv._backends._cpu.lowered import Lowered, is_pointwise
 from cuconv._backends._cpu.scatter import Scatter
 from cuconv._backends._cpu.weight_grad import WeightGrad
@@ -33,9 +39,6 @@ from cuconv._problem import ConvProblem, Triple, window_span
 FAMILIES = ("direct", "im2col", "winograd", "fft")
 COLUMNS = 16 << 20  # bytes of a block's columns
 WORTH_THREADS = 1 << 26  # multiply-adds of an image
-# Outputs of a block that is added to tap by tap. Smaller ones would stay in a core's own cache, but
-# short operations make threads wait for each other: the interpreter's lock goes back and forth.
-FEW = 200_000
 PARTS = 16  # an input gradient of more residues is scattered
 
 
@@ -45,24 +48,6 @@ class Form:
     seconds: float
     workspace: int  # bytes
     build: Callable[[ConvProblem, Scratch], Any]  # of the problem with any batch
-
-
-def lowered_form(positions: int, last: bool, problem: ConvProblem, scratch: Scratch) -> Lowered:
-    return Lowered(problem, positions, last, scratch)
-
-
-def winograd_form(m: int, tiles: int, problem: ConvProblem, scratch: Scratch) -> Winograd:
-    return Winograd(problem, m, tiles, scratch)
-
-
-def fourier_form(lengths: Triple, tiles: int, problem: ConvProblem, scratch: Scratch) -> Fourier:
-    return Fourier(problem, lengths, tiles, scratch)
-
-
-def weight_grad_form(
-    positions: int, last: bool, by_tap: bool, problem: ConvProblem, scratch: Scratch
-) -> WeightGrad:
-    return WeightGrad(problem, positions, last, by_tap, scratch)
 
 
 def fit(limit: int, fixed: int, position: int, most: int, wish: int) -> tuple[int, int]:
@@ -96,18 +81,18 @@ def box_of(shape: Triple) -> Box:
     return d, h, w
 
 
-def share(problem: ConvProblem, positions: int) -> int:
-    """Cut into one block for each thread where an image is worth it, but no smaller than fits.
+def share(problem: ConvProblem, wish: int) -> int:
+    """At most one block's share for each thread, where an image is worth it.
 
     In whole rows, so that blocks are of about one size. A block costs some tenth of a millisecond
     of Python, in which threads wait for each other: BLAS alone spreads small products better.
     """
     image = max(1, math.prod(problem.output))
     if image * math.prod(problem.w_shape) < WORTH_THREADS or image < 256:
-        return positions
+        return wish
     z, p, q = problem.output
     rows = -(-p // threads.count()) if z < threads.count() else -(-z // threads.count()) * p
-    return max(1, min(positions, rows * q))
+    return max(1, min(wish, rows * q))
 
 
 def forward(family: str, problem: ConvProblem, limit: int, x_last: bool) -> Iterator[Form | str]:
@@ -128,14 +113,13 @@ def direct(problem: ConvProblem, limit: int) -> Iterator[Form]:
     most = math.prod(problem.output)
     filters = k * (c // groups) * math.prod(problem.kernel) * item
     position = (2 * c + 3 * k) * item
-    wish = max(512, COLUMNS // position)
+    wish = share(problem, max(512, COLUMNS // position))
     positions, workspace = fit(limit, filters, position, most, wish)
-    positions = share(problem, positions)
     yield Form(
         "direct_taps",
         cost.taps(problem),
         workspace,
-        lambda p, scratch: Taps(p, positions, scratch),
+        partial(Taps, positions=positions),
     )
     steps = (c // groups) * (k // groups)
     # Patches must not be much larger than what is made of them: no wide gaps between taps.
@@ -144,14 +128,14 @@ def direct(problem: ConvProblem, limit: int) -> Iterator[Form]:
         for n, d in zip(problem.kernel, problem.dilation, strict=True)
     ]
     if steps <= 64 and not any(gaps):
-        few = max(1, min(FEW, -(-groups * most // threads.count())))
+        few = max(1, min(cost.FEW, -(-groups * most // threads.count())))
         while (needed := filters + shifted_bytes(problem, few)) > limit and few > 1:
             few = (few + 1) // 2
         yield Form(
             "direct_shifted",
             cost.shifted(problem),
             needed,
-            lambda p, scratch: Shifted(p, few, scratch),
+            partial(Shifted, positions=few),
         )
 
 
@@ -165,27 +149,34 @@ def shifted_bytes(problem: ConvProblem, few: int) -> int:
     return threads.count() * groups * patch * (2 * c + k + 1) * item
 
 
+def columns_name(last: bool) -> str:
+    return "im2col_last" if last else "im2col_first"
+
+
+def takes_last(problem: ConvProblem) -> bool:
+    """Columns with channels last are for one group, and windows without wide gaps."""
+    reach = math.prod(patch_shape(problem, box_of(problem.output)))
+    most = 4 * math.prod(problem.kernel) * max(1, math.prod(problem.output))
+    return problem.groups == 1 and reach <= most
+
+
 def lowered(problem: ConvProblem, limit: int, x_last: bool) -> Iterator[Form]:
     item = accumulator(problem.dtype).itemsize
     c, k = problem.in_channels, problem.out_channels
     taps = math.prod(problem.kernel)
     filters = k * (c // problem.groups) * taps * item
     for last in (False, True):
-        if last and problem.groups > 1:
+        if last and not takes_last(problem):
             continue
         pointwise = is_pointwise(problem) and not last
-        gaps = math.prod(patch_shape(problem, triple_of(range(n) for n in problem.output)))
-        if last and gaps > 4 * taps * max(1, math.prod(problem.output)):
-            continue  # windows with wide gaps
         position = ((0 if pointwise else c * taps) + 2 * k) * item
-        wish = max(256 if c * taps < 1 << 14 else 64, COLUMNS // position)
+        wish = share(problem, max(256 if c * taps < 1 << 14 else 64, COLUMNS // position))
         positions, workspace = fit_boxes(limit, filters, problem, position, wish)
-        positions = share(problem, positions)
         yield Form(
-            "im2col_last" if last else "im2col_first",
+            columns_name(last),
             cost.im2col(problem, last, x_last),
             workspace,
-            partial(lowered_form, positions, last),
+            partial(Lowered, positions=positions, last=last),
         )
 
 
@@ -207,7 +198,7 @@ def winograds(problem: ConvProblem, limit: int) -> Iterator[Form | str]:
             f"winograd_f{m}x3",
             cost.winograd(problem, m),
             workspace,
-            partial(winograd_form, m, tiles),
+            partial(Winograd, m=m, tiles=tiles),
         )
 
 
@@ -226,7 +217,8 @@ def fouriers(problem: ConvProblem, limit: int, weight_grad: bool) -> Iterator[Fo
         tried.append(lengths)
         unit = unit_output(problem)
         idle = math.prod(n for n, length in zip(unit, lengths, strict=True) if length == 1)
-        elements = math.prod(lengths) * max(1, idle)
+        idle = max(1, idle)
+        elements = math.prod(lengths) * idle
         filters = problem.groups * c * k * math.prod(lengths) * size // halved
         if weight_grad:
             filters *= 1 + threads.count()
@@ -237,27 +229,20 @@ def fouriers(problem: ConvProblem, limit: int, weight_grad: bool) -> Iterator[Fo
         count = problem.groups if depthwise else problem.batch * 64
         wish = max(1, (4 << 20) // tile) if depthwise else max(1, (64 << 20) // tile)
         tiles, workspace = fit(limit, 2 * filters, tile, count, wish)
-        every = fourier.tile_count(problem, lengths) * (problem.groups if depthwise else 1)
+        every = tile_count(problem, lengths)
+        blocks = -(-every * (problem.groups if depthwise else 1) // tiles)
+        seconds = cost.fft(problem, math.prod(lengths), every * idle, blocks)
         yield Form(
             "fft_overlap_save",
-            cost.fft(problem, lengths, -(-every // tiles)) * (2 if weight_grad else 1),
+            seconds * (2 if weight_grad else 1),
             workspace,
-            partial(fourier_form, lengths, tiles),
+            partial(Fourier, lengths=lengths, tiles=tiles),
         )
 
 
-def unit_output(problem: ConvProblem) -> Triple:
-    """What stride 1 would give."""
-    return triple_of(
-        max(1, (size - 1) * stride + 1)
-        for size, stride in zip(problem.output, problem.stride, strict=True)
-    )
-
-
 def lengths_of(problem: ConvProblem, most: int) -> Triple:
-    unit = unit_output(problem)
     reach = triple_of(map(window_span, problem.kernel, problem.dilation))
-    return tile_lengths(unit, reach, most)
+    return tile_lengths(unit_output(problem), reach, most)
 
 
 def weight_grads(
@@ -276,23 +261,19 @@ def weight_grads(
     fixed = k * (c // problem.groups) * taps * item * (1 + 2 * workers)
     by_tap = family == "direct"
     for last in (False, True):
-        if last and (by_tap or problem.groups > 1):
-            continue
-        gaps = math.prod(patch_shape(problem, triple_of(range(n) for n in problem.output)))
-        if last and gaps > 4 * taps * max(1, math.prod(problem.output)):
+        if last and (by_tap or not takes_last(problem)):
             continue
         position = (
             c * (1 if by_tap else taps * (2 if problem.dtype.kind == "c" else 1)) + k
         ) * item
-        wish = max(512, COLUMNS // position)
+        wish = share(problem, max(512, COLUMNS // position))
         positions, workspace = fit_boxes(limit, fixed, problem, position, wish)
-        positions = share(problem, positions)
         seconds = cost.taps(problem) if by_tap else cost.im2col(problem, last, x_last)
         yield Form(
-            WeightGrad(problem, positions, last, by_tap, Scratch()).variant,
+            "direct_taps" if by_tap else columns_name(last),
             seconds,
             workspace,
-            partial(weight_grad_form, positions, last, by_tap),
+            partial(WeightGrad, positions=positions, last=last, by_tap=by_tap),
         )
 
 
@@ -305,14 +286,15 @@ def scatters(family: str, problem: ConvProblem, limit: int) -> Iterator[Form | s
     filters = math.prod(problem.w_shape) * item
     if problem.dtype.itemsize == 2:
         filters += threads.count() * math.prod(problem.x_shape[1:]) * item
-    position = Scatter.bytes_a_position(problem, by_tap) * item // problem.dtype.itemsize
+    taps = 1 if by_tap else math.prod(problem.kernel)
+    position = 2 * (problem.in_channels * taps + problem.out_channels) * item
     wish = max(256, COLUMNS // position)
     positions, workspace = fit(limit, filters, position, math.prod(problem.output), wish)
     yield Form(
         "direct_scatter" if by_tap else "im2col_scatter",
         2 * cost.taps(problem),
         workspace,
-        lambda p, scratch: Scatter(p, positions, scratch, by_tap),
+        partial(Scatter, positions=positions, by_tap=by_tap),
     )
 
 

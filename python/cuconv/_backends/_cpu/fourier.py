@@ -82,13 +82,21 @@ def axis_cost(output: int, reach: int, length: int) -> float:
     return -(-output // (length - reach + 1)) * length * (4 + math.log2(length))
 
 
+def unit_output(problem: ConvProblem) -> Triple:
+    """What stride 1 would give."""
+    return triple_of(
+        (size - 1) * stride + 1 if size else 0
+        for size, stride in zip(problem.output, problem.stride, strict=True)
+    )
+
+
 def tile_count(problem: ConvProblem, lengths: Triple) -> int:
+    """Along an axis that is not transformed, a tile has all outputs."""
     count = max(1, problem.batch)
     for axis, length in enumerate(lengths):
         if length > 1:
             reach = window_span(problem.kernel[axis], problem.dilation[axis])
-            unit = max(1, (problem.output[axis] - 1) * problem.stride[axis] + 1)
-            count *= -(-unit // max(1, length - reach + 1))
+            count *= -(-max(1, unit_output(problem)[axis]) // (length - reach + 1))
     return count
 
 
@@ -108,20 +116,14 @@ def why_not(problem: ConvProblem, weight_grad: bool) -> str:
 @dataclass(frozen=True)
 class Fourier:
     problem: ConvProblem
+    scratch: Scratch
     lengths: Triple
     tiles: int  # of a block
-    scratch: Scratch
-    variant: str = "fft_overlap_save"
 
     @property
     def unit(self) -> ConvProblem:
         """At stride 1."""
-        p = self.problem
-        output = triple_of(
-            (size - 1) * stride + 1 if size else 0
-            for size, stride in zip(p.output, p.stride, strict=True)
-        )
-        return replace(p, stride=(1, 1, 1), output=output)
+        return replace(self.problem, stride=(1, 1, 1), output=unit_output(self.problem))
 
     def tile_boxes(self) -> list[Box]:
         problem = self.unit
@@ -169,9 +171,7 @@ class Fourier:
     def compute(self, x: Array, filters: Array, y: Array, epilogue: Epilogue) -> None:
         p = self.problem
         x, y = split(x, p.groups, 1), split(y, p.groups, 1)
-        if epilogue.bias is not None:
-            bias = epilogue.bias.reshape(p.groups, p.out_channels // p.groups, 1, 1, 1)
-            epilogue = Epilogue(bias, epilogue.activation)
+        epilogue = epilogue.grouped(p.groups, 3)
         depthwise = p.in_channels == p.groups
         every = [(n, box) for n in range(p.batch) for box in self.tile_boxes()]
         if not depthwise:
@@ -185,10 +185,7 @@ class Fourier:
         tasks = []
         for n, box in every:
             for g in pieces(p.groups, self.tiles):
-                s = slice(g.start, g.stop)
-                part = epilogue
-                if epilogue.bias is not None:
-                    part = Epilogue(epilogue.bias[s], epilogue.activation)
+                s, part = slice(g.start, g.stop), epilogue.part(g.start, g.stop)
                 tasks.append(partial(self.plane, x[n, s], filters[s], y[n, s], box, part))
         threads.run(tasks)
 

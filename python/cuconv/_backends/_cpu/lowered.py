@@ -109,13 +109,9 @@ def is_pointwise(problem: ConvProblem) -> bool:
 @dataclass(frozen=True)
 class Lowered:
     problem: ConvProblem
+    scratch: Scratch
     positions: int  # outputs a block holds
     last: bool  # channels last
-    scratch: Scratch
-
-    @property
-    def variant(self) -> str:
-        return "im2col_last" if self.last else "im2col_first"
 
     def prepare(self, w: Array) -> Array:
         """(groups, filters, channels * taps), or (filters, taps * channels)."""
@@ -133,9 +129,7 @@ class Lowered:
             return
         if not self.last:
             x, y = split(x, p.groups, 1), split(y, p.groups, 1)
-            if epilogue.bias is not None:
-                bias = epilogue.bias.reshape(p.groups, p.out_channels // p.groups, 1)
-                epilogue = Epilogue(bias, epilogue.activation)
+            epilogue = epilogue.grouped(p.groups, 1)
         cut = list(boxes(p.output, self.positions))
         # Whoever computes an image's products does so whatever the batch: its bits are the same.
         run = threads.run if len(cut) > 1 else threads.one_by_one

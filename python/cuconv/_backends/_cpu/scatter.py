@@ -22,13 +22,9 @@ from cuconv._problem import ConvProblem
 @dataclass(frozen=True)
 class Scatter:
     problem: ConvProblem
-    positions: int
     scratch: Scratch
+    positions: int  # of the gradient, in a block
     by_tap: bool
-
-    @property
-    def variant(self) -> str:
-        return "direct_scatter" if self.by_tap else "im2col_scatter"
 
     def prepare(self, w: Array) -> Array:
         """(groups, taps, channels, filters)."""
@@ -39,9 +35,7 @@ class Scatter:
     def compute(self, gy: Array, filters: Array, gx: Array, epilogue: Epilogue) -> None:
         p = self.problem
         gy, gx = split(gy, p.groups, 1), split(gx, p.groups, 1)
-        if epilogue.bias is not None:
-            bias = epilogue.bias.reshape(p.groups, p.in_channels // p.groups, 1, 1, 1)
-            epilogue = Epilogue(bias, epilogue.activation)
+        epilogue = epilogue.grouped(p.groups, 3)
         threads.one_by_one(
             partial(self.image, gy[n], filters, gx[n], epilogue) for n in range(p.batch)
         )
@@ -72,8 +66,3 @@ class Scatter:
         epilogue.apply(sums, 1)
         if sums is not gx:
             gx[...] = sums
-
-    @staticmethod
-    def bytes_a_position(problem: ConvProblem, by_tap: bool) -> int:
-        taps = 1 if by_tap else math.prod(problem.kernel)
-        return (problem.in_channels * taps + problem.out_channels) * problem.dtype.itemsize * 2

@@ -32,16 +32,10 @@ from cuconv._problem import ConvProblem
 @dataclass(frozen=True)
 class WeightGrad:
     problem: ConvProblem
-    positions: int
+    scratch: Scratch
+    positions: int  # outputs a block holds
     last: bool  # columns with channels last
     by_tap: bool  # one tap at a time: no columns
-    scratch: Scratch
-
-    @property
-    def variant(self) -> str:
-        if self.by_tap:
-            return "direct_taps"
-        return "im2col_last" if self.last else "im2col_first"
 
     def compute(self, gy: Array, x: Array, gw: Array, conjugate: bool) -> None:
         p = self.problem

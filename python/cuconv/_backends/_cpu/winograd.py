@@ -95,13 +95,9 @@ def why_not(problem: ConvProblem) -> str:
 @dataclass(frozen=True)
 class Winograd:
     problem: ConvProblem
+    scratch: Scratch
     m: int
     tiles: int  # of a block, about
-    scratch: Scratch
-
-    @property
-    def variant(self) -> str:
-        return f"winograd_f{self.m}x3"
 
     @cached_property
     def axes(self) -> tuple[int, ...]:
