@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -231,6 +231,36 @@ def open_lab() -> Lab:
         torch = None
     l2_bytes = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["l2CacheSize"]
     return Lab(cupy, torch, cupy.RawKernel(WAIT, "wait"), l2_bytes, {}, 0.0)
+
+
+def record_rows(usage: str, rows: Callable[[Any, Any], Iterable[Callable[[], Any]]]) -> None:
+    """Measures beside PyTorch's cuDNN, with float32 as it is.
+
+    Each row goes to the end of the file that the command line names, as soon as it is there. `rows`
+    takes CuPy and PyTorch, and gives what to measure.
+    """
+    if len(sys.argv) != 2:
+        raise SystemExit(usage)
+    try:
+        import cupy
+        import torch
+
+        import cuconv
+    except ImportError as error:
+        fail(f"needs cuconv, CuPy and PyTorch: {error}")
+    if not cuconv.is_cuda_available():
+        fail("needs an NVIDIA GPU and cuconv's CUDA module; see python -m cuconv info")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    torch.set_grad_enabled(False)
+    stream = torch.cuda.ExternalStream(cupy.cuda.get_current_stream().ptr)
+    with Path(sys.argv[1]).open("a") as results, torch.cuda.stream(stream):
+        for measure in rows(cupy, torch):
+            row = measure()
+            print(row, file=sys.stderr)
+            results.write(json.dumps(row) + "\n")
+            results.flush()
 
 
 def output_of(*command: str) -> str:

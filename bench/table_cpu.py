@@ -6,17 +6,12 @@ python bench/table_cpu.py bench/results/cpu-2026-11-25.json > docs/cpu_measured.
 from __future__ import annotations
 
 import json
-import math
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from _cpu_report import summary
 from _timing import fail
-
-
-def mean(ratios: Sequence[float]) -> float:
-    return math.exp(sum(map(math.log, ratios)) / len(ratios))
 
 
 def megabytes(count: int | None) -> str:
@@ -40,22 +35,6 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def means(rows: list[dict[str, Any]]) -> list[str]:
-    found = [row for row in rows if row.get("ratio") is not None]
-    kinds = {"all rows": found, "3x3, stride 1": [r for r in found if r["plain_3x3"]]}
-    for batch in sorted({row["x_shape"][0] for row in found}):
-        kinds[f"N = {batch}"] = [r for r in found if r["x_shape"][0] == batch]
-    lines = [
-        f"- geometric mean of {name}: {mean([r['ratio'] for r in some]):.2f} ({len(some)} rows)"
-        for name, some in kinds.items()
-        if some
-    ]
-    worst = min(found, key=lambda row: row["ratio"])
-    slower = sum(row["ratio"] < 1 for row in found)
-    lines.append(f"- slower in {slower} rows; worst {worst['ratio']:.2f}: {worst['name']}")
-    return lines
-
-
 def page(record: dict[str, Any], name: str) -> list[str]:
     versions = ", ".join(f"{key} {value}" for key, value in record["versions"].items())
     lines = [
@@ -71,7 +50,8 @@ def page(record: dict[str, Any], name: str) -> list[str]:
     ]
     for group in dict.fromkeys(row["group"] for row in record["rows"]):
         rows = [row for row in record["rows"] if row["group"] == group]
-        lines += ["", f"## {group}", "", *means(rows), "", *table(rows)]
+        means = [f"- {line.strip()}" for line in summary(rows)]
+        lines += ["", f"## {group}", "", *means, "", *table(rows)]
     return lines
 
 

@@ -20,13 +20,14 @@ import statistics
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _cpu_cases import GROUPS, Case, cases_of, drawn
 from _peers import (
     Call,
     Peers,
@@ -42,6 +43,7 @@ from _timing import HERE, fail, output_of
 
 try:
     import click
+    from _cpu_report import draw_all, show, wide_console
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -50,7 +52,6 @@ try:
         TextColumn,
         TimeRemainingColumn,
     )
-    from rich.table import Table
 
     import cuconv
     from cuconv import config
@@ -59,23 +60,6 @@ except ImportError as missing:
 
 SCHEMA = 1
 ROOT = HERE.parent
-GROUPS = ("networks", "images", "depthwise", "pooling")
-NETWORKS = {  # group in layers.json: how its rows are called here, and which of them
-    "lavin_winograd_vgg_e": ("VGG-16", ""),
-    "resnet50_v1_5": ("ResNet-50", ""),
-    "googlenet_v1": ("GoogLeNet", "3a/"),
-    "alexnet_owt": ("AlexNet", ""),
-}
-DEPTHWISE = [(64, 56, 3), (96, 56, 7), (384, 14, 7), (64, 32, 31), (384, 14, 31)]
-IMAGE, IMAGE_TAPS = 2048, (3, 15, 63)
-POOLED = [(64, 112), (192, 28)]  # channels, side
-WINDOWS = [  # function, window, stride, padding
-    ("max_pool2d", (3, 2, 1)),
-    ("max_pool2d", (3, 1, 1)),
-    ("max_pool2d", (2, 2, 0)),
-    ("avg_pool2d", (3, 1, 1)),
-    ("relu", ()),
-]
 PLAN, ONE_SHOT, FUNCTION = "cuconv plan", "cuconv one-shot", "cuconv"  # PLAN or FUNCTION first
 MOST_ERROR = {"conv": 1e-4, "avg_pool2d": 1e-6, "max_pool2d": 0.0, "relu": 0.0}
 ROUND_SECONDS = 0.02  # a side's turn is at least so long, whatever a call takes
@@ -102,26 +86,6 @@ class WrongResult(Exception):
     """A side is too far from the result in float64."""
 
 
-@dataclass(frozen=True)
-class Case:
-    group: str
-    name: str
-    of: str  # "conv", or the function of cuconv
-    x_shape: tuple[int, ...]
-    w_shape: tuple[int, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict, hash=False)  # of a convolution
-    window: tuple[int, ...] = ()  # of a pool
-
-    def __str__(self) -> str:
-        return f"{self.name} n{self.x_shape[0]}"
-
-    @property
-    def plain_3x3(self) -> bool:
-        """What Winograd's algorithm is for."""
-        stride = self.options.get("stride", 1)
-        return self.of == "conv" and self.w_shape[2:] == (3, 3) and stride in (1, (1, 1))
-
-
 @dataclass
 class Bench:
     """A case made ready: what is timed, what it must equal, and what a record says of it."""
@@ -131,71 +95,6 @@ class Bench:
     checked_against: str
     facts: dict[str, Any]
     skipped: dict[str, str] = field(default_factory=dict)
-
-
-def network_cases(batch: int) -> Iterator[Case]:
-    data = json.loads((HERE / "data" / "layers.json").read_text(encoding="utf-8"))
-    rows_of = {group["name"]: group["rows"] for group in data["groups"]}
-    for group, (network, prefix) in NETWORKS.items():
-        seen = set()
-        for row in rows_of[group]:
-            case = network_case(network, batch, row)
-            if row.get("id", "").startswith(prefix) and case.name not in seen:
-                seen.add(case.name)
-                yield case
-
-
-def network_case(network: str, batch: int, row: dict[str, Any]) -> Case:
-    x, w = (batch, *(row[n] for n in "CHW")), (row["K"], row["C"], row["R"], row["S"])
-    pairs = {"stride": "stride", "padding": "pad", "dilation": "dil"}
-    options = {name: (row[f"{key}_h"], row[f"{key}_w"]) for name, key in pairs.items()}
-    name = f"{network} {w[1]}x{x[2]}x{x[3]} {w[0]}x{w[2]}x{w[3]}"
-    name += f"/{row['stride_h']}" if row["stride_h"] > 1 else ""
-    return Case("networks", name, "conv", x, w, options)
-
-
-def image_cases(batch: int) -> Iterator[Case]:
-    """One image, whatever the batch."""
-    for taps in IMAGE_TAPS:
-        shapes = (1, 1, IMAGE, IMAGE), (1, 1, taps, taps)
-        name = f"image {IMAGE}x{IMAGE} {taps}x{taps}"
-        yield Case("images", name, "conv", *shapes, {"padding": taps // 2})
-
-
-def depthwise_cases(batch: int) -> Iterator[Case]:
-    for c, side, taps in DEPTHWISE:
-        shapes = (batch, c, side, side), (c, 1, taps, taps)
-        name = f"depthwise {c}x{side}x{side} {taps}x{taps}"
-        yield Case("depthwise", name, "conv", *shapes, {"padding": taps // 2, "groups": c})
-
-
-def pooling_cases(batch: int) -> Iterator[Case]:
-    for c, side in POOLED:
-        for function, window in WINDOWS:
-            words = f" {window[0]}x{window[0]}/{window[1]}" if window else ""
-            name = f"{function}{words} {c}x{side}x{side}"
-            yield Case("pooling", name, function, (batch, c, side, side), window=window)
-
-
-CASES = {
-    "networks": network_cases,
-    "images": image_cases,
-    "depthwise": depthwise_cases,
-    "pooling": pooling_cases,
-}
-
-
-def cases_of(group: str, batches: list[int], limit: int | None) -> list[Case]:
-    """The batches of a layer lie together, so that a limit or Ctrl-C leaves whole layers."""
-    batches = [1] if group == "images" else batches
-    by_batch = [list(CASES[group](batch)) for batch in batches]
-    return [case for row in zip(*by_batch, strict=True) for case in row][:limit]
-
-
-def drawn(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal(case.x_shape, np.float32)
-    return x, rng.standard_normal(case.w_shape, np.float32)
 
 
 def ready(case: Case, peers: Peers) -> Bench:
@@ -479,109 +378,6 @@ def measure_all(
         except KeyboardInterrupt:
             return False
     return True
-
-
-def wide_console() -> Console:
-    """A file or pipe has no width that a table must fit into."""
-    console = Console()
-    return console if console.is_terminal else Console(width=140)
-
-
-def show(console: Console, rows: list[dict[str, Any]]) -> None:
-    for group in GROUPS:
-        if mine := [row for row in rows if row["group"] == group]:
-            console.print(table(group, mine))
-            for line in summary(mine):
-                console.print(line, highlight=False)
-
-
-def label(row: dict[str, Any]) -> str:
-    return f"{row['name']} n{row['x_shape'][0]}"
-
-
-def table(group: str, rows: list[dict[str, Any]]) -> Table:
-    found = Table("row", title=group)
-    for name in ("ms", "beside ms", "ratio"):
-        found.add_column(name, justify="right", no_wrap=True)
-    found.add_column("beside")
-    found.add_column("variant")
-    for row in rows:
-        found.add_row(label(row), *cells(row))
-    return found
-
-
-def cells(row: dict[str, Any]) -> tuple[str, ...]:
-    if "failed" in row:
-        return "", "", "failed", row["failed"], row.get("variant", "")
-    ours = f"{row['sides'][row['ours']]['ms']:.3f}"
-    if row["ratio"] is None:
-        return ours, "", "", "nothing installed", row["variant"]
-    low, high = row["interval"]
-    theirs = f"{row['sides'][row['beside']]['ms']:.3f}"
-    ratio = f"{row['ratio']:.2f} ({low:.2f}-{high:.2f})"
-    return ours, theirs, ratio, row["beside"], row["variant"] or row["algo"]
-
-
-def summary(rows: list[dict[str, Any]]) -> list[str]:
-    """Geometric means, the worst row, and what failed."""
-    lines = []
-    good = [row for row in rows if row.get("ratio")]
-    for words, some in [("all rows", good), ("3x3 stride 1", [r for r in good if r["plain_3x3"]])]:
-        if some:
-            mean = statistics.geometric_mean(row["ratio"] for row in some)
-            lines.append(f"  geometric mean of {words}: {mean:.2f} ({len(some)} rows)")
-    if good:
-        worst = min(good, key=lambda row: row["ratio"])
-        lost = sum(row["ratio"] < 1 for row in good)
-        lines.append(f"  worst: {worst['ratio']:.2f}, {label(worst)}; slower in {lost} rows")
-    if failed := [label(row) for row in rows if "failed" in row]:
-        lines.append(f"  failed: {', '.join(failed)}")
-    return lines
-
-
-def draw_all(folder: Path, rows: list[dict[str, Any]]) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for group in GROUPS:
-            if mine := [row for row in rows if row["group"] == group and row.get("ratio")]:
-                draw(folder / f"cpu-{group}.png", group, mine)
-    except OSError as error:
-        raise click.ClickException(f"cannot write pictures to {folder}: {error.strerror}") from None
-
-
-def draw(path: Path, group: str, rows: list[dict[str, Any]]) -> None:
-    """Bars start at 1: a loss is as long to the left as the same gain is to the right."""
-    from matplotlib.figure import Figure
-
-    rows = sorted(rows, key=lambda row: row["ratio"])
-    families = sorted({row["algo"] for row in rows})
-    figure = Figure(figsize=(9, 1.6 + 0.24 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    for number, family in enumerate(families):
-        some = [(at, row) for at, row in enumerate(rows) if row["algo"] == family]
-        widths = [row["ratio"] - 1 for _, row in some]
-        axes.barh([at for at, _ in some], widths, left=1, color=f"C{number}", label=family)
-    for at, row in enumerate(rows):
-        axes.plot(row["interval"], (at, at), color="black", linewidth=1)
-    axes.set_yticks(range(len(rows)), [f"{label(r)}   {r['ratio']:.2f}" for r in rows], fontsize=8)
-    axes.set_ylim(-0.7, len(rows) - 0.3)
-    finish(axes, group, rows)
-    figure.savefig(path, dpi=130)
-
-
-def finish(axes: Any, group: str, rows: list[dict[str, Any]]) -> None:
-    """As far to the left of 1 as to the right, so that no side looks better than it is."""
-    reach = 1.15 * max(max(row["interval"][1], 1 / row["interval"][0]) for row in rows)
-    axes.set_xscale("log")
-    axes.set_xlim(1 / reach, reach)
-    ticks = [t for t in (0.05, 0.1, 0.2, 0.5, 0.7, 1, 1.5, 2, 5, 10, 20) if 1 / reach < t < reach]
-    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
-    axes.minorticks_off()
-    axes.axvline(1, color="black", linewidth=1)
-    axes.grid(axis="x", alpha=0.3)
-    axes.set_xlabel("time of the fastest peer / time of cuconv: right of 1 cuconv is faster")
-    axes.set_title(f"CPU, float32: {group}", fontsize=10)
-    axes.legend(title="cuconv's algorithm", fontsize=8, loc="lower right")
 
 
 def limit_threads(threads: int, stack: ExitStack, say: Callable[[str], None]) -> None:

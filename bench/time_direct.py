@@ -9,12 +9,13 @@ this machine alone; the ratio is what can be kept.
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
+from _timing import record_rows
 
 import cuconv
 
@@ -83,27 +84,9 @@ def measure(cupy, torch, layer) -> dict:
     }
 
 
-def main() -> None:
-    if len(sys.argv) != 2:
-        raise SystemExit(__doc__)
-    try:
-        import cupy
-        import torch
-    except ImportError as error:
-        raise SystemExit(f"needs CuPy and PyTorch: {error}") from None
-    if not cuconv.is_cuda_available():
-        raise SystemExit("needs an NVIDIA GPU and cuconv's CUDA module; see python -m cuconv info")
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = True
-    stream = torch.cuda.ExternalStream(cupy.cuda.get_current_stream().ptr)
-    with Path(sys.argv[1]).open("a") as results, torch.cuda.stream(stream):
-        for layer in LAYERS:
-            row = measure(cupy, torch, layer)
-            print(row, file=sys.stderr)
-            results.write(json.dumps(row) + "\n")
-            results.flush()
+def rows(cupy: Any, torch: Any) -> list[Callable[[], dict]]:
+    return [partial(measure, cupy, torch, layer) for layer in LAYERS]
 
 
 if __name__ == "__main__":
-    main()
+    record_rows(__doc__, rows)

@@ -10,14 +10,13 @@ what can be kept. Arrays are larger than an L2 cache where a case is about bandw
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
+from _timing import record_rows
 from inception_bytes import MODULES, plan
 
 import cuconv
@@ -144,40 +143,17 @@ def inception(cupy: Any, torch: Any, name: str, dtype: str) -> dict:
     return {"case": name, "of": "Inception", "dtype": dtype, **row}
 
 
-def main() -> None:
-    if len(sys.argv) != 2:
-        raise SystemExit(__doc__)
-    try:
-        import cupy
-        import torch
-    except ImportError as error:
-        raise SystemExit(f"needs CuPy and PyTorch: {error}") from None
-    if not cuconv.is_cuda_available():
-        raise SystemExit("needs an NVIDIA GPU and cuconv's CUDA module; see python -m cuconv info")
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = True
-    torch.set_grad_enabled(False)
-    cases = [
-        lambda case=case, dtype=dtype, layout=layout: pooling(cupy, torch, case, dtype, layout)
-        for case in POOLS
-        for dtype in DTYPES
-        for layout in ("NCHW", "NHWC")
-    ]
-    cases += [lambda dtype=dtype: relu(cupy, torch, dtype) for dtype in DTYPES]
-    cases += [
-        lambda name=name, dtype=dtype: inception(cupy, torch, name, dtype)
-        for name in MODULES
-        for dtype in DTYPES
-    ]
-    stream = torch.cuda.ExternalStream(cupy.cuda.get_current_stream().ptr)
-    with Path(sys.argv[1]).open("a") as results, torch.cuda.stream(stream):
-        for case in cases:
-            row = case()
-            print(row, file=sys.stderr)
-            results.write(json.dumps(row) + "\n")
-            results.flush()
+def rows(cupy: Any, torch: Any) -> Iterator[Callable[[], Any]]:
+    for case in POOLS:
+        for dtype in DTYPES:
+            for layout in ("NCHW", "NHWC"):
+                yield partial(pooling, cupy, torch, case, dtype, layout)
+    for dtype in DTYPES:
+        yield partial(relu, cupy, torch, dtype)
+    for name in MODULES:
+        for dtype in DTYPES:
+            yield partial(inception, cupy, torch, name, dtype)
 
 
 if __name__ == "__main__":
-    main()
+    record_rows(__doc__, rows)
