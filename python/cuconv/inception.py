@@ -27,7 +27,7 @@ def inception_reduce(
     layout: str | None = None,
     out: Array | None = None,
 ) -> list[Array]:
-    """Several 1x1 convolutions of one input as one kernel: the input is read once.
+    """Several 1x1 convolutions of one input; on a GPU one kernel, which reads the input once.
 
     y_i[n,k,p,q] = act(biases[i][k] + sum over c of x[n,c,p,q] * weights[i][k,c])
 
