@@ -8,6 +8,8 @@ namespace cuconv {
 enum class Algorithm { kDirect, kIm2col, kImplicitGemm, kWinograd, kFft };
 enum class Direction { kForward, kInputGrad, kWeightGrad };
 enum class DType { kFloat16, kBfloat16, kFloat32, kFloat64, kComplex64, kComplex128 };
+// What computes the products.
+enum class Unit { kCudaCores, kTensorCores };
 // Of products of float32: exact, or on tensor cores with operands of 11 bits, once or three times.
 enum class Precision { kIeee, kTf32, kTf32x3 };
 enum class Activation { kNone, kRelu, kSigmoid, kTanh };

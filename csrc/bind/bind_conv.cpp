@@ -10,6 +10,7 @@
 
 #include "bind/arguments.h"
 #include "bind/register.h"
+#include "launch/capability.h"
 #include "launch/grouped.h"
 #include "launch/registry.h"
 
@@ -65,13 +66,16 @@ py::list variants() {
   return result;
 }
 
-// (refusal, workspace bytes, cost)
+// (refusal, workspace bytes, (multiply-adds, unit, bytes, launches))
 py::tuple suits(const std::string& direction, const std::string& variant, const std::string& dtype,
                 const std::string& precision, std::int64_t workspace_limit, const Sizes& sizes) {
   const ConvVariant& v = find_variant(parse_direction(direction), variant);
   const Suitability answer =
       v.suits(read_sizes(sizes), {parse_dtype(dtype), parse_precision(precision), workspace_limit});
-  return py::make_tuple(answer.refusal, answer.workspace_bytes, answer.cost);
+  const Work& work = answer.work;
+  const char* unit = work.unit == Unit::kCudaCores ? "cuda_cores" : "tensor_cores";
+  return py::make_tuple(answer.refusal, answer.workspace_bytes,
+                        py::make_tuple(work.multiply_adds, unit, work.bytes, work.launches));
 }
 
 void run(const std::string& direction, const std::string& variant, const std::string& dtype,
@@ -140,6 +144,7 @@ void grouped_run(const std::string& dtype,
 }  // namespace
 
 void register_conv(py::module_& m) {
+  m.def("compute_capability", &compute_capability);
   m.def("conv_variants", &variants);
   m.def("conv_grouped_refusal", &grouped_refusal);
   m.def("conv_grouped_run", &grouped_run);

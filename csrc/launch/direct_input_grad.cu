@@ -6,10 +6,10 @@
 
 namespace cuconv {
 
-constexpr double kGatherCost = 5;  // as direct_naive, with more index arithmetic
+constexpr double kGatherCost = 12;  // as direct_naive, with more index arithmetic
 
 Suitability DirectInputGrad::suits(const ConvProblem& p, const ConvRequest&) {
-  return {"", 0, kGatherCost * multiply_adds(p)};
+  return {"", 0, {kGatherCost * multiply_adds(p)}};
 }
 
 void DirectInputGrad::run(const ConvProblem& p, const ConvArguments& args) {

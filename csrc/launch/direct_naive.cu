@@ -6,10 +6,10 @@
 
 namespace cuconv {
 
-constexpr double kNaiveCost = 4;  // two loads and their index arithmetic for each multiply-add
+constexpr double kNaiveCost = 10;  // two loads and their index arithmetic for each multiply-add
 
 Suitability DirectNaive::suits(const ConvProblem& p, const ConvRequest&) {
-  return {"", 0, kNaiveCost * multiply_adds(p)};
+  return {"", 0, {kNaiveCost * multiply_adds(p)}};
 }
 
 void DirectNaive::run(const ConvProblem& p, const ConvArguments& args) {

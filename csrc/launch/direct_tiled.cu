@@ -78,7 +78,7 @@ Suitability DirectTiled<Tile>::suits(const ConvProblem& p, const ConvRequest& re
   };
   const double computed = double(p.groups) * padded(p.k, Tile::kFilters) * double(p.out[0]) *
                           padded(p.out[1], Tile::kTileP) * padded(p.out[2], Tile::kTileQ);
-  return {"", 0, computed * double(p.c) * double(volume(p.filter))};
+  return {"", 0, {kDirectTiledCost * computed * double(p.c) * double(volume(p.filter))}};
 }
 
 template <typename Tile>

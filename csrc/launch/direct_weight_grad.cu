@@ -8,10 +8,10 @@
 
 namespace cuconv {
 
-constexpr double kReduceCost = 8;  // as direct_naive, with divisions for each product
+constexpr double kReduceCost = 20;  // as direct_naive, with divisions for each product
 
 Suitability DirectWeightGrad::suits(const ConvProblem& p, const ConvRequest&) {
-  return {"", 0, kReduceCost * multiply_adds(p)};
+  return {"", 0, {kReduceCost * multiply_adds(p)}};
 }
 
 void DirectWeightGrad::run(const ConvProblem& p, const ConvArguments& args) {

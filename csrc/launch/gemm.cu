@@ -36,19 +36,19 @@ std::string refuse_blocks(const GatherProblem& g, const TileShape& tile) {
   return "its tiles could be " + std::to_string(blocks) + " blocks, more than a grid has";
 }
 
-double gemm_cost(Direction direction, const ConvProblem& p, const TileShape& tile) {
+Work gemm_work(Direction direction, const ConvProblem& p, const TileShape& tile) {
   constexpr int kBatch = 8;  // of nobody in particular: rows of several images share tiles
   ConvProblem image = p;
   image.n = 1;
-  double cost = 0;
+  double computed = 0;
   for (std::int64_t i = 0; i < product_count(direction, p); ++i) {
     const GatherProblem g = product_of(direction, image, i).gather;
     const double rows = direction == Direction::kWeightGrad
                             ? padded(g.row_end, tile.block_m)
                             : padded(g.row_end * std::int64_t{kBatch}, tile.block_m) / kBatch;
-    cost += double(g.groups) * rows * padded(g.filters, tile.block_n) * padded(g.term_end, tile.block_k);
+    computed += double(g.groups) * rows * padded(g.filters, tile.block_n) * padded(g.term_end, tile.block_k);
   }
-  return tile.cost * cost;
+  return {tile.cost * computed, tile.unit, 0, double(product_count(direction, p))};
 }
 
 Pieces pieces_of(Direction direction, const GatherProblem& g, const TileShape& tile, DType dtype,

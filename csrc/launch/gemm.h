@@ -25,7 +25,8 @@ struct GemmCall {
 // The tile of a main loop, as the host reckons with it.
 struct TileShape {
   int block_m, block_n, block_k;
-  double cost;  // of a multiply-add, next to the tiled direct kernel's
+  double cost;  // of a multiply-add, next to the peak of the unit
+  Unit unit;
 };
 
 // Blocks of a product: tiles of rows by tiles of filters by groups by pieces.
@@ -34,8 +35,8 @@ std::int64_t blocks_of(const GatherProblem& g, const TileShape& tile);
 // Why a product has more blocks than a grid; empty if it has not.
 std::string refuse_blocks(const GatherProblem& g, const TileShape& tile);
 
-// Multiply-adds of one image with those past the edges of tiles, weighed.
-double gemm_cost(Direction direction, const ConvProblem& p, const TileShape& tile);
+// Of one image: multiply-adds with those past the edges of tiles, and a launch for each product.
+Work gemm_work(Direction direction, const ConvProblem& p, const TileShape& tile);
 
 // How sums are cut, for want of tiles to fill a GPU with: into `count` pieces of `terms` (but the last).
 struct Pieces {

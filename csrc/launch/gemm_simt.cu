@@ -18,7 +18,8 @@ std::string Simt<Tile, Iterator>::refuse(const ConvRequest& request) {
 template <typename Tile, typename Iterator>
 TileShape Simt<Tile, Iterator>::shape(const ConvRequest&) {
   const bool analytic = std::is_same_v<Iterator, AnalyticIterator>;
-  return {Tile::kBlockM, Tile::kBlockN, Tile::kBlockK, Tile::kCost * (analytic ? kAnalyticCost : 1)};
+  return {Tile::kBlockM, Tile::kBlockN, Tile::kBlockK, Tile::kCost * (analytic ? kAnalyticCost : 1),
+          Unit::kCudaCores};
 }
 
 template <typename Tile, typename Iterator>

@@ -13,9 +13,6 @@ constexpr std::int64_t kDefaultColumnsBytes = std::int64_t{256} << 20;
 // Chunks are cut here, so that vectors stay aligned.
 constexpr std::int64_t kChunk = 128;
 
-// Of a lowered element, next to a multiply-add of the tiled direct kernel: written once and read a few times.
-constexpr double kLoweringCost = 4;
-
 std::int64_t columns_limit(const ConvRequest& request) {
   return std::min(request.workspace_limit, kDefaultColumnsBytes);
 }
@@ -154,8 +151,13 @@ Suitability Im2col<MainLoop, kDirection>::suits(const ConvProblem& p, const Conv
   const TileShape tile = MainLoop::shape(request);
   const std::string refused = "the columns of its least chunk do not fit " +
                               std::to_string(columns_limit(request)) + " bytes of workspace";
-  const double lowering =
-      kLoweringCost * double(p.groups) * double(p.c) * double(volume(p.filter)) * double(volume(p.out));
+  // Columns are written and read once, whatever the caches spare; a gradient's are sums.
+  const double columns = double(p.groups) * double(p.c) * double(volume(p.filter)) * double(volume(p.out));
+  const auto lowered = [&](Work work, int bytes) {
+    work.bytes += 2 * columns * bytes;
+    work.launches += 1;
+    return work;
+  };
   if constexpr (kDirection == Direction::kInputGrad) {
     const InputGradChunk chunk = input_grad_chunk(p, request.dtype, columns_limit(request));
     if (chunk.channels == 0) return {refused, 0, 0};
@@ -163,13 +165,14 @@ Suitability Im2col<MainLoop, kDirection>::suits(const ConvProblem& p, const Conv
     part.n = std::min(p.n, chunk.images);
     const GatherProblem g = columns_grad_of(part, 0, chunk.channels).gather;
     if (const std::string why = refuse_blocks(g, tile); !why.empty()) return {why, 0, 0};
-    return {"", chunk.bytes, gemm_cost(Direction::kForward, p, tile) + 2 * lowering};
+    return {"", chunk.bytes,
+            lowered(gemm_work(Direction::kForward, p, tile), accumulator_bytes(request.dtype))};
   } else {
     const GatherProblem g = first_stretch(kDirection, p);
     const Chunk chunk = chunk_of(kDirection, g, tile, request);
     if (chunk.size == 0 && g.row_end > 0 && g.term_end > 0) return {refused, 0, 0};
     if (const std::string why = refuse_blocks(g, tile); !why.empty()) return {why, 0, 0};
-    return {"", chunk.columns + chunk.sums, gemm_cost(kDirection, p, tile) + lowering};
+    return {"", chunk.columns + chunk.sums, lowered(gemm_work(kDirection, p, tile), size_of(request.dtype))};
   }
 }
 

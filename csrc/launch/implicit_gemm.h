@@ -33,7 +33,7 @@ struct ImplicitGemm {
       const std::string why = refuse_blocks(product_of(kDirection, part, i).gather, tile);
       if (!why.empty()) return {why, 0, 0};
     }
-    return {"", stretch.bytes, gemm_cost(kDirection, p, tile)};
+    return {"", stretch.bytes, gemm_work(kDirection, p, tile)};
   }
 
   static void run(const ConvProblem& p, const ConvArguments& args) {

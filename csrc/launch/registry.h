@@ -33,12 +33,22 @@ struct ConvArguments {
   Stream stream;
 };
 
+// What a variant has to do for one image, counted. Rates, and so seconds, are the business of the table in
+// python/cuconv/_backends/_rules.py.
+struct Work {
+  double multiply_adds = 0;  // in the problem's numbers, past the edges of tiles too, and weighed by how far
+                             // the kernel stays below the peak of its unit
+  Unit unit = Unit::kCudaCores;
+  double bytes = 0;  // of the workspace, written and read; operands and result are the same for all
+  double launches = 1;
+};
+
 // What a launcher answers about a problem. Only sizes decide, and never the batch: an image's bits do not
 // depend on its neighbours.
 struct Suitability {
   std::string refusal;  // why not; empty where it can
   std::int64_t workspace_bytes = 0;
-  double cost = 0;  // multiply-adds, weighed by how slow this kernel is at them; only the order matters
+  Work work = {};
 };
 
 struct ConvVariant {

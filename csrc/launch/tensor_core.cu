@@ -35,9 +35,7 @@ std::string TensorCore<Tile, Arch>::refuse(const ConvRequest& request) {
 
 template <typename Tile, typename Arch>
 TileShape TensorCore<Tile, Arch>::shape(const ConvRequest& request) {
-  // By the rates of an A100: tf32 at half of float16's, three products at a third of that.
-  const double slower = request.dtype != DType::kFloat32 ? 1 : request.precision == Precision::kTf32 ? 2 : 6;
-  return {Tile::kBlockM, Tile::kBlockN, 64 / size_of(request.dtype), Tile::kCost * slower};
+  return {Tile::kBlockM, Tile::kBlockN, 64 / size_of(request.dtype), Tile::kCost, Unit::kTensorCores};
 }
 
 template <typename Tile, typename Arch>

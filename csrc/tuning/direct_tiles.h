@@ -25,6 +25,9 @@ struct DirectTile1x128 {
 // Channels at a time: more amortise the two barriers, fewer leave shared memory to other blocks.
 constexpr int kDirectMaxChannels = 8;
 
+// Of a multiply-add, next to the peak of the CUDA cores: ten loads of shared memory for sixteen of them.
+constexpr double kDirectTiledCost = 2.4;
+
 // What every GPU gives a block without asking; twice so many blocks fit most of them.
 constexpr int kDirectSharedLimit = 48 * 1024;
 

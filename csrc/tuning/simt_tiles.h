@@ -14,7 +14,7 @@ struct SimtTile128x128 {
   static constexpr int kWarpsN = 4;
   static constexpr int kMostBytes = 4;  // of an accumulator
   static constexpr int kBlocks = 2;     // a multiprocessor
-  static constexpr double kCost = 0.45;
+  static constexpr double kCost = 1.1;  // of a multiply-add, next to the peak of the CUDA cores
 };
 
 // Layers with fewer filters or positions; all accumulators but complex128.
@@ -26,7 +26,7 @@ struct SimtTile64x64 {
   static constexpr int kWarpsN = 2;
   static constexpr int kMostBytes = 8;
   static constexpr int kBlocks = 1;  // a multiprocessor
-  static constexpr double kCost = 0.6;
+  static constexpr double kCost = 1.45;
 };
 
 // What is left: few channels a group, small planes, complex128.
@@ -38,7 +38,7 @@ struct SimtTile32x32 {
   static constexpr int kWarpsN = 2;
   static constexpr int kMostBytes = 16;
   static constexpr int kBlocks = 1;  // a multiprocessor
-  static constexpr double kCost = 0.9;
+  static constexpr double kCost = 2.2;
 };
 
 }  // namespace cuconv

@@ -12,8 +12,8 @@ struct TensorCoreTile128x128 {
   static constexpr int kWarpsM = 2;
   static constexpr int kWarpsN = 4;
   static constexpr int kStages = 3;
-  static constexpr int kBlocks = 2;      // a multiprocessor
-  static constexpr double kCost = 0.03;  // of float16
+  static constexpr int kBlocks = 2;     // a multiprocessor
+  static constexpr double kCost = 1.2;  // of a multiply-add, next to the peak of the tensor cores
 };
 
 // A warp computes 32 x 32: eight mma for four ldmatrix, and more blocks where there are few tiles.
@@ -24,7 +24,7 @@ struct TensorCoreTile64x64 {
   static constexpr int kWarpsN = 2;
   static constexpr int kStages = 4;
   static constexpr int kBlocks = 1;  // a multiprocessor
-  static constexpr double kCost = 0.045;
+  static constexpr double kCost = 1.7;
 };
 
 // sm_75 has no asynchronous copies: a stage ahead is all that pays.
@@ -35,7 +35,7 @@ struct Sm75Tile64x64 {
   static constexpr int kWarpsN = 2;
   static constexpr int kStages = 2;
   static constexpr int kBlocks = 1;  // a multiprocessor
-  static constexpr double kCost = 0.08;
+  static constexpr double kCost = 3;
 };
 
 }  // namespace cuconv

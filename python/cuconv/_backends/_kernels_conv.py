@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cuconv._arguments import FAMILIES
 from cuconv._backends._operands import Operands, element_strides
 from cuconv._backends._protocol import Array, Candidate, ConvOptions, Direction
+from cuconv._backends._rules import gpu_estimate, gpu_rates, not_for_auto
 from cuconv._problem import ConvProblem
 from cuconv.errors import UnsupportedError
 
@@ -137,25 +138,33 @@ class ConvKernels:
         problem: ConvProblem,
         options: ConvOptions,
     ) -> Candidate:
-        refusal, workspace, cost = self._module.conv_suits(
+        refusal, workspace, work = self._module.conv_suits(
             direction, variant, *asked_of(problem, options), sizes_of(problem)
         )
         limit = options.workspace_limit
         if not refusal and limit is not None and workspace > limit:
             refusal = f"it needs {workspace} bytes of workspace, workspace_limit={limit}"
-        reason = f"{variant}: {refusal}" if refusal else ""
-        return Candidate(family, not refusal, reason, workspace, cost, variant, STATUS)
+        if refusal:
+            reason = f"{variant}: {refusal}"
+            return Candidate(family, False, reason, workspace, math.inf, variant, STATUS)
+        rates = gpu_rates(self._module.compute_capability())
+        found = gpu_estimate(work, problem, options.precision, rates)
+        return Candidate(family, True, "", workspace, found.seconds, variant, STATUS, found.parts)
 
     def _decide(
         self, direction: Direction, problem: ConvProblem, options: ConvOptions
     ) -> Candidate:
         candidates = self.conv_candidates(direction, problem, options)
+        image = replace(problem, batch=1)
+        named = options.algo in FAMILIES or self.forced_variant is not None
         if options.algo in FAMILIES:
             candidates = [c for c in candidates if c.algo == options.algo]
-        supported = [c for c in candidates if c.supported]
+        supported = [
+            c for c in candidates if c.supported and (named or not not_for_auto(c.algo, image))
+        ]
         if not supported:
-            named = [c for c in candidates if c.variant] or candidates[:1]
-            raise UnsupportedError("; ".join(c.reason for c in named))
+            able = [c for c in candidates if c.variant] or candidates[:1]
+            raise UnsupportedError("; ".join(c.reason for c in able))
         return min(supported, key=lambda c: c.cost)
 
     def conv(self, direction: Direction, problem: ConvProblem, options: ConvOptions) -> KernelConv:

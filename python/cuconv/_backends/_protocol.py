@@ -53,9 +53,10 @@ class Candidate:
     supported: bool
     reason: str  # why not; empty when supported
     workspace_bytes: int
-    cost: float  # estimated, in seconds on a nominal device; only the order matters
+    cost: float  # estimated seconds, on a GPU of one image; only the order matters
     variant: str  # the kernel that would run
     status: str  # "cpu", "emulated only", or the recorded device run
+    parts: tuple[tuple[str, float], ...] = ()  # of the cost: what for, and seconds
 
 
 class ConvExecutor(Protocol):

@@ -8,25 +8,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
 
 from cuconv._arguments import FAMILIES
-from cuconv._backends._cpu import adjoint, forms, threads
+from cuconv._backends._cpu import adjoint, cost, forms, threads
 from cuconv._backends._cpu.blocks import Scratch, accumulator, spans
 from cuconv._backends._cpu.elementwise import Elementwise
 from cuconv._backends._cpu.epilogue import Epilogue
 from cuconv._backends._cpu.forms import PARTS, Form
 from cuconv._backends._geometry import at
 from cuconv._backends._protocol import Array, Candidate, ConvOptions, Direction
+from cuconv._backends._rules import Estimate, not_for_auto
 from cuconv._problem import ConvProblem
 from cuconv.errors import UnsupportedError
 
 DEFAULT_LIMIT = 256 << 20  # what `workspace_limit=None` allows
 COMPARED = 1 << 20  # 16-bit words a thread compares at a time
-WORTH_TRANSFORMS = 1 << 22  # multiply-adds
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,13 @@ class Decision:
     family: str
     variant: str
     workspace: int
-    seconds: float
+    work: cost.Work
     pieces: tuple[Piece, ...]
     reason: str = ""  # why it cannot
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        return cost.estimate(self.work)
 
 
 EVERYTHING = (slice(None),) * 3
@@ -61,7 +65,7 @@ def decide(
     """`last`: whether the first operand has its channels last."""
 
     def refused(reason: str) -> Decision:
-        return Decision(family, "", 0, math.inf, (), reason)
+        return Decision(family, "", 0, cost.Work(), (), reason)
 
     if family not in forms.FAMILIES:
         return refused(f"{family} has no form for the CPU")
@@ -72,8 +76,8 @@ def decide(
         if isinstance(form, str):
             return refused(form)
         piece = Piece(form, problem, EVERYTHING, EVERYTHING)
-        return Decision(family, form.variant, form.workspace, form.seconds, (piece,))
-    pieces, seconds, workspace, variant = [], 0.0, 0, ""
+        return Decision(family, form.variant, form.workspace, form.work, (piece,))
+    pieces, work, workspace, variant = [], cost.Work(), 0, ""
     swapped = math.prod(problem.w_shape) * accumulator(problem.dtype).itemsize
     for part in adjoint.parts_of(problem):
         if part.problem is None:
@@ -83,12 +87,12 @@ def decide(
         if isinstance(form, str):
             return refused(form)
         pieces.append(Piece(form, part.problem, part.inputs, part.taps))
-        seconds += form.seconds
+        work += form.work
         workspace = max(workspace, form.workspace)
         variant = variant or form.variant
     if problem.groups > 1:
         workspace += swapped
-    return Decision(family, variant or f"{family}_zero", workspace, seconds, tuple(pieces))
+    return Decision(family, variant or f"{family}_zero", workspace, work, tuple(pieces))
 
 
 class CpuConv:
@@ -226,9 +230,9 @@ def chosen(
             raise UnsupportedError(f"{reason}; {listed(others)} can do this")
         return decision
     found = [decide(family, direction, problem, limit, False, workers) for family in FAMILIES]
-    found = [d for d in found if not d.reason and is_for_auto(d, problem)]
+    found = [d for d in found if not d.reason and not not_for_auto(d.family, problem)]
     # Where nothing keeps inside the limit, what comes closest to it: "auto" never refuses.
-    return min(found, key=lambda d: (max(0, d.workspace - limit), d.seconds))
+    return min(found, key=lambda d: (max(0, d.workspace - limit), d.estimate.seconds))
 
 
 def listed(families: list[str]) -> str:
@@ -247,17 +251,6 @@ def why_not(decision: Decision, options: ConvOptions) -> str:
     return decision.reason
 
 
-def is_for_auto(decision: Decision, problem: ConvProblem) -> bool:
-    """Transforms mix neighbours: an error, or a NaN, of one reaches others. Where there is little
-    to win "auto" leaves that be, so that small problems are exact on integers."""
-    return decision.family in ("direct", "im2col") or multiply_adds(problem) >= WORTH_TRANSFORMS
-
-
-def multiply_adds(problem: ConvProblem) -> int:
-    channels = problem.in_channels // problem.groups * problem.out_channels
-    return problem.batch * channels * math.prod(problem.output) * math.prod(problem.kernel)
-
-
 class NumpyBackend(Elementwise):
     name: str = "numpy"
     device: Literal["cpu", "cuda"] = "cpu"
@@ -272,15 +265,17 @@ class NumpyBackend(Elementwise):
         for family in FAMILIES:
             decision = decide(family, direction, problem, limit_of(options), False, threads.count())
             reason = why_not(decision, options)
+            estimate = decision.estimate
             found.append(
                 Candidate(
                     family,
                     not reason,
                     reason,
                     decision.workspace,
-                    decision.seconds,
+                    math.inf if reason else estimate.seconds,
                     decision.variant,
                     "cpu",
+                    estimate.parts,
                 )
             )
         return found

@@ -1,19 +1,20 @@
-"""What each form of convolution costs on this CPU, as one table of rules.
+"""What each form of convolution has to do on this CPU, as one table of rules.
 
-Costs are seconds on all threads: operations at the rate of BLAS, elements copied, element-wise
-operations, transforms. The rates are measured once on a machine, in a fraction of a second, and
-kept beside the autotune cache.
+Work is counted: operations of BLAS, elements copied, element-wise operations, transforms, calls.
+The rates are measured once on a machine, in a fraction of a second, and kept beside the autotune
+cache. What is done with them: `_rules.py`.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import operator
 import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from cuconv._backends._cpu import threads
 from cuconv._backends._cpu.blocks import Scratch
 from cuconv._backends._cpu.lowered import is_pointwise
 from cuconv._backends._protocol import Array
+from cuconv._backends._rules import Estimate
 from cuconv._problem import ConvProblem
 from cuconv._version import __version__
 
@@ -110,6 +112,49 @@ def rates() -> Rates:
     return found
 
 
+# ---- work ----
+
+
+@dataclass(slots=True)
+class Work:
+    """How much of each there is to do; the names are those of `Rates`."""
+
+    flop: float = 0
+    copy: float = 0
+    run: float = 0
+    apart: float = 0
+    each: float = 0
+    fft: float = 0
+    call: float = 0
+    block: float = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(*map(operator.add, astuple(self), astuple(other)))
+
+    def __mul__(self, times: float) -> Work:
+        return Work(*(count * times for count in astuple(self)))
+
+
+PARTS = {
+    "products": ("flop",),
+    "copies": ("copy", "run", "apart"),
+    "element-wise": ("each",),
+    "transforms": ("fft",),
+    "Python": ("call", "block"),
+}
+
+
+def estimate(work: Work) -> Estimate:
+    r = rates()
+    parts = [
+        (part, sum(getattr(work, name) * getattr(r, name) for name in names))
+        for part, names in PARTS.items()
+    ]
+    return Estimate(
+        sum(seconds for _, seconds in parts), tuple(part for part in parts if part[1] > 0)
+    )
+
+
 # ---- the rules ----
 
 
@@ -141,79 +186,101 @@ class Sizes:
         )
 
 
-def product(r: Rates, m: int, n: int, k: int) -> float:
-    """Of an m x k by a k x n matrix. Narrow ones leave the units of BLAS half empty."""
-    return 2 * m * n * k * r.flop * (1 + 6 / m) * (1 + 6 / n) * (1 + 12 / k)
+def product(m: float, n: float, k: float) -> float:
+    """Operations of an m x k by a k x n matrix. Narrow ones leave the units of BLAS half empty."""
+    return 2 * m * n * k * (1 + 6 / m) * (1 + 6 / n) * (1 + 12 / k)
 
 
-def im2col(problem: ConvProblem, last: bool, x_last: bool) -> float:
+def im2col(problem: ConvProblem, last: bool, x_last: bool) -> Work:
     """`last`: columns with channels last; `x_last`: the input lies so."""
-    r, s = rates(), Sizes.of(problem)
+    s, work = Sizes.of(problem), Work()
     image = max(1, s.positions // max(1, problem.batch))
-    work = max(1, problem.batch) * s.groups * product(r, s.k, min(image, 4096), s.c * s.taps)
-    work *= max(1, image / 4096)
+    blocks = max(1, problem.batch) * max(1, image / 4096)
+    work.flop = blocks * s.groups * product(s.k, min(image, 4096), s.c * s.taps)
     if is_pointwise(problem) and (last == x_last or not last):
         return work * s.weight
-    work += 30 * r.call
+    work.call = 30
     channels = s.groups * s.c
     copied = s.positions * s.taps * channels
     if last:
-        work += s.inputs * channels * (3 * r.copy if x_last else r.apart + 4 * r.copy)
-        work += s.k * channels * s.taps * r.apart
+        if x_last:
+            work.copy = s.inputs * channels * 3
+        else:
+            work.copy = s.inputs * channels * 4
+            work.apart = s.inputs * channels
+        work.apart += s.k * channels * s.taps
+        work.copy += copied
         run = problem.kernel[2] * channels if problem.dilation[2] == 1 else channels
-        work += copied * (r.copy + r.run / run)
+        work.run = copied / run
     else:
-        step = r.copy if problem.stride[2] == 1 and not x_last else r.apart
-        work += copied * (step + r.run / s.row)
-        work += s.inputs * channels * (r.copy if not x_last else r.apart)
+        if problem.stride[2] == 1 and not x_last:
+            work.copy = copied
+        else:
+            work.apart = copied
+        work.run = copied / s.row
+        if x_last:
+            work.apart += s.inputs * channels
+        else:
+            work.copy += s.inputs * channels
     return work * s.weight
 
 
-def taps(problem: ConvProblem) -> float:
-    r, s = rates(), Sizes.of(problem)
-    work = s.groups * s.taps * (product(r, s.k, s.positions, s.c) + 8 * r.call)
-    work += s.positions * s.taps * s.groups * (s.c * (r.apart + r.run / s.row) + 3 * s.k * r.each)
+def taps(problem: ConvProblem) -> Work:
+    s = Sizes.of(problem)
+    moved = s.positions * s.taps * s.groups
+    work = Work(
+        flop=s.groups * s.taps * product(s.k, s.positions, s.c),
+        apart=moved * s.c,
+        run=moved * s.c / s.row,
+        each=moved * 3 * s.k,
+        call=8 * s.groups * s.taps,
+    )
     return work * s.weight
 
 
-def shifted(problem: ConvProblem) -> float:
-    r, s = rates(), Sizes.of(problem)
+def shifted(problem: ConvProblem) -> Work:
+    s = Sizes.of(problem)
     steps = s.positions * s.groups * s.k * s.c * s.taps
-    each = 2 * r.each if max(problem.stride) == 1 else 2 * (r.apart + r.run / s.row)
-    each += 2 * r.call / max(1, min(FEW, s.positions * s.groups // 2))
-    return (steps * each + (s.inputs * s.c + 2 * s.positions * s.k) * s.groups * r.copy) * s.weight
+    work = Work(copy=(s.inputs * s.c + 2 * s.positions * s.k) * s.groups)
+    if max(problem.stride) == 1:
+        work.each = 2 * steps
+    else:
+        work.apart, work.run = 2 * steps, 2 * steps / s.row
+    work.call = 2 * steps / max(1, min(FEW, s.positions * s.groups // 2))
+    return work * s.weight
 
 
-def winograd(problem: ConvProblem, m: int) -> float:
-    r, s = rates(), Sizes.of(problem)
+def winograd(problem: ConvProblem, m: int) -> Work:
+    s = Sizes.of(problem)
     axes = [a for a in range(3) if problem.kernel[a] == 3]
     tiles = max(1, problem.batch)
     for axis in range(3):
         size = problem.output[axis]
         tiles *= max(1, -(-size // m) if axis in axes else size)
     points, outputs = (m + 2) ** len(axes), m ** len(axes)
-    work = points * product(r, tiles if tiles < 96 else 96, s.k, s.c) * max(1, tiles / 96) * 1.1
-    work += product(r, points, tiles * s.c, points) + s.inputs * s.c * (r.apart + 4 * r.copy)
-    work += tiles * points * s.c * (r.copy + r.run / s.c)
-    work += product(r, outputs, tiles * s.k, points)
-    work += tiles * outputs * s.k * (r.apart + r.copy + r.run / s.row)
-    work += 150 * r.call
+    work = Work(call=150)
+    work.flop = points * product(min(tiles, 96), s.k, s.c) * max(1, tiles / 96) * 1.1
+    work.flop += product(points, tiles * s.c, points) + product(outputs, tiles * s.k, points)
+    inputs, transformed, results = s.inputs * s.c, tiles * points * s.c, tiles * outputs * s.k
+    work.apart = inputs + results
+    work.copy = 4 * inputs + transformed + results
+    work.run = transformed / s.c + results / s.row
     # The filters' transform: a plan does it once, a function each time. A quarter counts.
-    work += s.k * s.c * points * (2 * s.taps * 2 * r.flop + 3 * r.copy) / 4
-    return work * s.groups * s.weight
+    work.flop += s.k * s.c * points * s.taps
+    work.copy += 0.75 * s.k * s.c * points
+    return work * (s.groups * s.weight)
 
 
-def fft(problem: ConvProblem, elements: int, tiles: int, blocks: int) -> float:
+def fft(problem: ConvProblem, elements: int, tiles: int, blocks: int) -> Work:
     """`elements` of a transform, and how many tiles are transformed in how many blocks."""
-    r, s = rates(), Sizes.of(problem)
-    work = blocks * 6 * r.block
-    transforms = s.groups * (tiles * (s.c + s.k) + s.c * s.k)
-    work += transforms * elements * math.log2(elements) * r.fft
+    s = Sizes.of(problem)
+    spectra = s.groups * (tiles * (s.c + s.k) + s.c * s.k)
     half = elements / 2 if problem.dtype.kind == "f" else elements
+    work = Work(block=6 * blocks, fft=spectra * elements * math.log2(elements))
     if s.c == 1:
-        work += tiles * s.groups * s.k * half * 8 * r.each
+        work.each = tiles * s.groups * s.k * half * 8
     else:
-        work += half * s.groups * 4 * product(r, tiles, s.k, s.c)
-        work += half * s.groups * (tiles * (s.c + s.k) + s.c * s.k) * 4 * r.apart
-        work += half * s.groups * 4e-7  # a small product for each frequency
+        work.flop = half * s.groups * 4 * product(tiles, s.k, s.c)
+        work.apart = half * spectra * 4
+        work.call = half * s.groups / 4  # a small product for each frequency
     return work * s.weight

@@ -45,7 +45,7 @@ PARTS = 16  # an input gradient of more residues is scattered
 @dataclass(frozen=True)
 class Form:
     variant: str
-    seconds: float
+    work: cost.Work
     workspace: int  # bytes
     build: Callable[[ConvProblem, Scratch], Any]  # of the problem with any batch
 
@@ -231,10 +231,10 @@ def fouriers(problem: ConvProblem, limit: int, weight_grad: bool) -> Iterator[Fo
         tiles, workspace = fit(limit, 2 * filters, tile, count, wish)
         every = tile_count(problem, lengths)
         blocks = -(-every * (problem.groups if depthwise else 1) // tiles)
-        seconds = cost.fft(problem, math.prod(lengths), every * idle, blocks)
+        work = cost.fft(problem, math.prod(lengths), every * idle, blocks)
         yield Form(
             "fft_overlap_save",
-            seconds * (2 if weight_grad else 1),
+            work * (2 if weight_grad else 1),
             workspace,
             partial(Fourier, lengths=lengths, tiles=tiles),
         )
@@ -268,10 +268,10 @@ def weight_grads(
         ) * item
         wish = share(problem, max(512, COLUMNS // position))
         positions, workspace = fit_boxes(limit, fixed, problem, position, wish)
-        seconds = cost.taps(problem) if by_tap else cost.im2col(problem, last, x_last)
+        work = cost.taps(problem) if by_tap else cost.im2col(problem, last, x_last)
         yield Form(
             "direct_taps" if by_tap else columns_name(last),
-            seconds,
+            work,
             workspace,
             partial(WeightGrad, positions=positions, last=last, by_tap=by_tap),
         )
@@ -292,7 +292,7 @@ def scatters(family: str, problem: ConvProblem, limit: int) -> Iterator[Form | s
     positions, workspace = fit(limit, filters, position, math.prod(problem.output), wish)
     yield Form(
         "direct_scatter" if by_tap else "im2col_scatter",
-        2 * cost.taps(problem),
+        cost.taps(problem) * 2,
         workspace,
         partial(Scatter, positions=positions, by_tap=by_tap),
     )
@@ -318,5 +318,5 @@ def cheapest(
     forms = [form for form in found if isinstance(form, Form)]
     if not forms:
         return next((reason for reason in found if isinstance(reason, str)), f"no {family} form")
-    best = min(forms, key=lambda f: (max(0, f.workspace - limit), f.seconds))
-    return replace(best, seconds=best.seconds * max(1, batch)) if problem.batch != batch else best
+    best = min(forms, key=lambda f: (max(0, f.workspace - limit), cost.estimate(f.work).seconds))
+    return replace(best, work=best.work * max(1, batch)) if problem.batch != batch else best
