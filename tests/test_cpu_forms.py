@@ -16,7 +16,7 @@ from cuconv._conv import Convolution, conv_options
 from cuconv._problem import conv_call
 
 LIMITS = (20_000, 256 << 20)  # small blocks, and those a user gets
-EXACT = {"direct_taps", "direct_shifted", "im2col_first", "im2col_last"}
+EXACT = {"direct_taps", "direct_shifted", "im2col_first", "im2col_last", "im2col_small"}
 EXACT |= {"winograd_f2x3"}
 SHAPES = {  # what a drawn problem may lack: x, w, options
     "3x3": ((2, 4, 11, 14), (6, 4, 3, 3), {"padding": 1}),

@@ -20,8 +20,9 @@ from cuconv._backends import cuda, emulated
 
 
 class Memory:
-    def __init__(self, ptr):
+    def __init__(self, ptr, device_id=0):
         self.ptr = ptr
+        self.device_id = device_id
 
 
 class FakeArray(np.ndarray):
@@ -34,7 +35,7 @@ class FakeArray(np.ndarray):
 
     @property
     def data(self):
-        return Memory(self.__array_interface__["data"][0])
+        return Memory(self.__array_interface__["data"][0], self.gpu)
 
     @property
     def device(self):
@@ -69,6 +70,15 @@ class FakeModule:
     @staticmethod
     def driver_version():
         return 13000
+
+    def BoundConv(self, *arguments):
+        bound = self.module.BoundConv(*arguments)
+
+        def run(*addresses):
+            self.streams.append(addresses[-1])
+            bound.run(*addresses)
+
+        return types.SimpleNamespace(run=run)
 
     def __getattr__(self, name):
         function = getattr(self.module, name)
@@ -113,7 +123,11 @@ def gpu(monkeypatch):
         Device=Device,
         alloc=alloc,
         get_current_stream=lambda: types.SimpleNamespace(ptr=4711 + Device.current),
-        runtime=types.SimpleNamespace(getDeviceCount=lambda: 2, CUDARuntimeError=RuntimeError),
+        runtime=types.SimpleNamespace(
+            getDevice=lambda: Device.current,
+            getDeviceCount=lambda: 2,
+            CUDARuntimeError=RuntimeError,
+        ),
     )
     module = FakeModule(emulated.load("plain"))
     monkeypatch.setitem(sys.modules, "cupy", cupy)

@@ -78,27 +78,40 @@ py::tuple suits(const std::string& direction, const std::string& variant, const 
                         py::make_tuple(work.multiply_adds, unit, work.bytes, work.launches));
 }
 
-void run(const std::string& direction, const std::string& variant, const std::string& dtype,
-         const std::string& precision, std::int64_t workspace_limit, const Sizes& sizes,
-         const Strides& x_stride, const Strides& w_stride, const Strides& y_stride, bool conjugate,
-         const std::string& activation, std::uintptr_t a, std::uintptr_t b, std::uintptr_t bias,
-         std::int64_t bias_stride, std::uintptr_t out, std::uintptr_t workspace, std::uintptr_t stream) {
-  ConvProblem p = read_sizes(sizes);
-  copy_to(x_stride, p.x_stride);
-  copy_to(w_stride, p.w_stride);
-  copy_to(y_stride, p.y_stride);
-  const ConvVariant& v = find_variant(parse_direction(direction), variant);
-  v.run(p, {{parse_dtype(dtype), parse_precision(precision), workspace_limit},
-            conjugate,
-            parse_activation(activation),
-            pointer<void>(a),
-            pointer<void>(b),
-            pointer<void>(bias),
-            bias_stride,
-            pointer<void>(out),
-            pointer<void>(workspace),
-            stream});
-}
+// A convolution of which all but the addresses is known. Its calls read no words and fill no problem.
+class BoundConv {
+ public:
+  BoundConv(const std::string& direction, const std::string& variant, const std::string& dtype,
+            const std::string& precision, std::int64_t workspace_limit, const Sizes& sizes,
+            const Strides& x_stride, const Strides& w_stride, const Strides& y_stride, bool conjugate,
+            const std::string& activation, std::int64_t bias_stride)
+      : problem_(read_sizes(sizes)), variant_(find_variant(parse_direction(direction), variant)) {
+    copy_to(x_stride, problem_.x_stride);
+    copy_to(w_stride, problem_.w_stride);
+    copy_to(y_stride, problem_.y_stride);
+    arguments_ = {};
+    arguments_.request = {parse_dtype(dtype), parse_precision(precision), workspace_limit};
+    arguments_.conjugate = conjugate;
+    arguments_.activation = parse_activation(activation);
+    arguments_.bias_stride = bias_stride;
+  }
+
+  void run(Address a, Address b, Address bias, Address out, Address workspace, Address stream) const {
+    ConvArguments arguments = arguments_;
+    arguments.a = pointer<void>(a);
+    arguments.b = pointer<void>(b);
+    arguments.bias = pointer<void>(bias);
+    arguments.out = pointer<void>(out);
+    arguments.workspace = pointer<void>(workspace);
+    arguments.stream = stream;
+    variant_.run(problem_, arguments);
+  }
+
+ private:
+  ConvProblem problem_;
+  const ConvVariant& variant_;
+  ConvArguments arguments_;
+};
 
 // Of one convolution of several: sizes, and the window over x whose maxima it reads (1, 1, 1 if none).
 using GroupedSizes = std::pair<Sizes, Integers<3>>;
@@ -150,10 +163,14 @@ void register_conv(py::module_& m) {
   m.def("conv_grouped_run", &grouped_run);
   m.def("conv_suits", &suits, py::arg("direction"), py::arg("variant"), py::arg("dtype"),
         py::arg("precision"), py::arg("workspace_limit"), py::arg("sizes"));
-  m.def("conv_run", &run, py::arg("direction"), py::arg("variant"), py::arg("dtype"), py::arg("precision"),
-        py::arg("workspace_limit"), py::arg("sizes"), py::arg("x_stride"), py::arg("w_stride"),
-        py::arg("y_stride"), py::arg("conjugate"), py::arg("activation"), py::arg("a"), py::arg("b"),
-        py::arg("bias"), py::arg("bias_stride"), py::arg("out"), py::arg("workspace"), py::arg("stream"));
+  py::class_<BoundConv>(m, "BoundConv")
+      .def(py::init<const std::string&, const std::string&, const std::string&, const std::string&,
+                    std::int64_t, const Sizes&, const Strides&, const Strides&, const Strides&, bool,
+                    const std::string&, std::int64_t>(),
+           py::arg("direction"), py::arg("variant"), py::arg("dtype"), py::arg("precision"),
+           py::arg("workspace_limit"), py::arg("sizes"), py::arg("x_stride"), py::arg("w_stride"),
+           py::arg("y_stride"), py::arg("conjugate"), py::arg("activation"), py::arg("bias_stride"))
+      .def("run", &BoundConv::run);
 }
 
 }  // namespace cuconv

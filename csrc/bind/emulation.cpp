@@ -37,7 +37,9 @@ emu::Order parse_order(const std::string& order) {
   if (order == "reverse") return emu::Order::kReverse;
   if (order == "shuffled") return emu::Order::kShuffled;
   if (order == "one_warp_far") return emu::Order::kOneWarpFar;
-  throw py::value_error("order is '" + order + "': it takes forward, reverse, shuffled or one_warp_far");
+  if (order == "none") return emu::Order::kNone;
+  throw py::value_error("order is '" + order +
+                        "': it takes forward, reverse, shuffled, one_warp_far or none");
 }
 
 emu::Arrival parse_arrival(const std::string& arrival) {

@@ -14,7 +14,8 @@
 namespace cuconv::emu {
 
 // The order in which the threads that can run do run. What one order hides by luck, another shows.
-enum class Order { kForward, kReverse, kShuffled, kOneWarpFar };
+// kNone runs no thread: what is left is what a launch costs the host.
+enum class Order { kForward, kReverse, kShuffled, kOneWarpFar, kNone };
 
 // How the threads of a launch take turns, and when their asynchronous copies land.
 struct Schedule {

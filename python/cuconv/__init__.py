@@ -29,7 +29,15 @@ from cuconv.conv_grad import (
 )
 from cuconv.errors import CudaError, CudaUnavailableError, UnsupportedError
 from cuconv.inception import Inception, InceptionWeights, inception_reduce, max_pool_project
-from cuconv.plan import Conv1dPlan, Conv2dPlan, Conv3dPlan, algorithms
+from cuconv.plan import (
+    Conv1dPlan,
+    Conv2dPlan,
+    Conv3dPlan,
+    ConvTranspose1dPlan,
+    ConvTranspose2dPlan,
+    ConvTranspose3dPlan,
+    algorithms,
+)
 from cuconv.pool import (
     avg_pool1d,
     avg_pool2d,
@@ -52,6 +60,9 @@ __all__ = [
     "Conv1dPlan",
     "Conv2dPlan",
     "Conv3dPlan",
+    "ConvTranspose1dPlan",
+    "ConvTranspose2dPlan",
+    "ConvTranspose3dPlan",
     "CudaError",
     "CudaUnavailableError",
     "Inception",

@@ -21,6 +21,18 @@ from cuconv._problem import ConvCall, ConvProblem
 Options = dict[str, Any]  # by name, as the caller gave them
 
 
+SHAPE_OPTIONS = (
+    "stride",
+    "padding",
+    "dilation",
+    "groups",
+    "padding_mode",
+    "layout",
+    "flip_kernel",
+)
+HOW_OPTIONS = ("activation", "precision", "algo", "workspace_limit")
+
+
 def shape_options(
     stride: Any,
     padding: Any,
@@ -83,9 +95,7 @@ class Convolution:
 
     @property
     def result_shape(self) -> tuple[int, ...]:
-        if self.direction == "forward":
-            return self.call.y_shape
-        return self.call.x_shape if self.direction == "input_grad" else self.call.w_shape
+        return self.call.shapes(self.direction)[2]
 
     @property
     def bias_size(self) -> int:

@@ -67,14 +67,24 @@ class Layout:
             array = array.transpose(0, self.rank + 1, *range(1, self.rank + 1))
         return array[(slice(None), slice(None)) + (None,) * (3 - self.rank)]
 
+    def back(self, array: Any, batched: bool = True) -> Any:
+        """The inverse of `view`: an array of canonical axes as the caller would have it."""
+        array = array[(slice(None), slice(None)) + (0,) * (3 - self.rank)]
+        if self.channels_last:
+            array = array.transpose(0, *range(2, self.rank + 2), 1)
+        return array if batched else array[0]
+
     def weight_view(self, array: Any, flip: bool) -> Any:
         """The canonical (K, C, T, R, S) view of a filter, its spatial axes reversed or not."""
-        array = self.view(array)
-        if flip:
-            steps = (slice(None, None, -1),) * self.rank
-            index = (Ellipsis, *steps)
-            return array[index]
-        return array
+        return self.flipped(self.view(array)) if flip else self.view(array)
+
+    def weight_back(self, array: Any, flip: bool) -> Any:
+        """The inverse of `weight_view`."""
+        return self.back(self.flipped(array) if flip else array)
+
+    def flipped(self, array: Any) -> Any:
+        index = (Ellipsis, *(slice(None, None, -1),) * self.rank)
+        return array[index]
 
     def split_weight(
         self, name: str, shape: tuple[int, ...], channels_are: str = "K, C/groups"

@@ -160,6 +160,18 @@ class ConvCall:
     y_shape: tuple[int, ...]
     problem: ConvProblem
 
+    def shapes(self, direction: str) -> tuple[tuple[int, ...], ...]:
+        """Of the two operands and the result, in the caller's layout."""
+        x, w, y = self.x_shape, self.w_shape, self.y_shape
+        return {"forward": (x, w, y), "input_grad": (y, w, x), "weight_grad": (y, x, w)}[direction]
+
+    def views(self, direction: str, a: Any, b: Any, result: Any) -> tuple[Any, Any, Any]:
+        """The canonical views of the three, where no border has to be made first."""
+        view = self.layout.view
+        if direction == "weight_grad":
+            return view(a), view(b), self.layout.weight_view(result, self.flip)
+        return view(a), self.layout.weight_view(b, self.flip), view(result)
+
 
 def conv_call(
     rank: int,

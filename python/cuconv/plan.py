@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar
-
-import numpy as np
 
 from cuconv import _arguments as arguments
 from cuconv._arrays import Operands
 from cuconv._backends import device_backend, host_backend, is_cuda_available
-from cuconv._backends._protocol import Array, Backend, Candidate, ConvExecutor
-from cuconv._conv import Convolution, Options, check_shape, conv_operands, conv_options
+from cuconv._backends._protocol import Array, Backend, Candidate, ConvExecutor, Direction
+from cuconv._conv import (
+    HOW_OPTIONS,
+    Convolution,
+    Options,
+    check_shape,
+    conv_operands,
+    conv_options,
+    how_options,
+    shape_options,
+)
 from cuconv._docstrings import documented
-from cuconv._problem import conv_call
+from cuconv._explain import explanation
+from cuconv._problem import conv_call, transposed_call
+from cuconv._quick import QuickCall, quick_call
 
 DEVICES = ("cpu", "cuda")
-HOW = ("activation", "precision", "algo", "workspace_limit")
 
-_PLAN = """A <rank>-D convolution with all checks and choices made once.
+_PLAN = """A <rank>-D convolution with all checks and choices made once, and its gradients.
 
     Parameters
     ----------
@@ -25,8 +35,8 @@ _PLAN = """A <rank>-D convolution with all checks and choices made once.
         Shapes of the input and the filters.
     dtype : dtype
     device : {"cpu", "cuda"}, optional
-        What `algo` and `workspace_bytes` tell about; "cuda" where there is one, unless given. Calls
-        go by their arrays.
+        What `algo`, `workspace_bytes` and `explain` tell about; "cuda" where there is one, unless
+        given. Calls go by their arrays.
     **options
         Those of `conv<rank>d`, except `out`.
 
@@ -38,6 +48,10 @@ _PLAN = """A <rank>-D convolution with all checks and choices made once.
         The kernel.
     workspace_bytes : int
         Temporary memory of a call.
+    input_grad, weight_grad : plans
+        Of `conv<rank>d_input_grad` and `conv<rank>d_weight_grad` with the same options, decided
+        when first used: `plan.input_grad(grad_out, w)`, `plan.weight_grad(grad_out, x)`. Each has
+        the attributes and methods of this plan.
 
     Raises
     ------
@@ -46,15 +60,50 @@ _PLAN = """A <rank>-D convolution with all checks and choices made once.
 
     Notes
     -----
-    A call computes what `conv<rank>d` does, to the same bits.
+    A call computes what `conv<rank>d` does, to the same bits. Threads may share a plan.
 
     Examples
     --------
     >>> import numpy as np, cuconv
-    >>> plan = cuconv.Conv<rank>dPlan(
-    ...     (2, 3, <sizes>), (4, 3, <kernel>), "float32", padding=1, device="cpu")
-    >>> plan(np.ones((2, 3, <sizes>), "float32"), np.ones((4, 3, <kernel>), "float32")).shape
+    >>> x, w = np.ones((2, 3, <sizes>), "float32"), np.ones((4, 3, <kernel>), "float32")
+    >>> plan = cuconv.Conv<rank>dPlan(x.shape, w.shape, "float32", padding=1, device="cpu")
+    >>> y = plan(x, w)
+    >>> y.shape
     (2, 4, <sizes>)
+    >>> plan.input_grad(y, w).shape == x.shape, plan.weight_grad(y, x).shape == w.shape
+    (True, True)
+    """
+
+_TRANSPOSED_PLAN = """A <rank>-D transposed convolution with all checks and choices made once.
+
+    Parameters
+    ----------
+    x_shape, w_shape : sequence of int
+        Shapes of the input and the filters, as `conv_transpose<rank>d` takes them.
+    dtype : dtype
+    device : {"cpu", "cuda"}, optional
+        As in `Conv<rank>dPlan`.
+    **options
+        Those of `conv_transpose<rank>d`, except `out`; and `workspace_limit`.
+
+    Attributes
+    ----------
+    algo, variant, workspace_bytes
+        As in `Conv<rank>dPlan`.
+
+    Raises
+    ------
+    ValueError, TypeError, cuconv.UnsupportedError, cuconv.CudaUnavailableError
+        As `conv_transpose<rank>d`, when the plan is made.
+
+    Examples
+    --------
+    >>> import numpy as np, cuconv
+    >>> x, w = np.ones((2, 3, <half>), "float32"), np.ones((3, 5, <kernel>), "float32")
+    >>> plan = cuconv.ConvTranspose<rank>dPlan(
+    ...     x.shape, w.shape, "float32", stride=2, padding=1, output_padding=1, device="cpu")
+    >>> plan(x, w).shape
+    (2, 5, <sizes>)
     """
 
 
@@ -72,13 +121,136 @@ def convolution_of(
     rank: int, x_shape: Any, w_shape: Any, dtype: Any, options: Options
 ) -> Convolution:
     kind = arguments.dtype("dtype", dtype)
-    how = {name: options.pop(name) for name in HOW if name in options}
+    how = {name: options.pop(name) for name in HOW_OPTIONS if name in options}
     x_shape, w_shape = arguments.shape("x_shape", x_shape), arguments.shape("w_shape", w_shape)
     call = conv_call(rank, kind, x_shape, w_shape, x_name="x_shape", w_name="w_shape", **options)
     return Convolution("forward", call, conv_options(kind, **how))
 
 
-class _ConvPlan:
+class _Plan:
+    """One direction of a convolution, decided."""
+
+    _operand_names: tuple[str, str] = ("x", "w")
+
+    def __init__(self, convolution: Convolution, backend: Backend) -> None:
+        self._convolution = convolution
+        self._executors: dict[Backend, ConvExecutor] = {}
+        self._quick: QuickCall | None = None  # for the last backend that was new
+        self._backend = backend
+        if not self._tuned_later:
+            self._executor(backend)
+
+    @property
+    def _tuned_later(self) -> bool:
+        return self._convolution.options.algo == "autotune"
+
+    def _executor(self, backend: Backend) -> ConvExecutor:
+        if backend not in self._executors:
+            self._keep(backend, self._convolution.executor(backend))
+        return self._executors[backend]
+
+    def _keep(self, backend: Backend, executor: ConvExecutor) -> None:
+        self._executors[backend] = executor
+        self._quick = quick_call(self._convolution, backend, executor)
+
+    @property
+    def algo(self) -> str:
+        executor = self._executors.get(self._backend)
+        return executor.algo if executor else self._convolution.options.algo
+
+    @property
+    def variant(self) -> str:
+        executor = self._executors.get(self._backend)
+        return executor.variant if executor else ""
+
+    @property
+    def workspace_bytes(self) -> int:
+        executor = self._executors.get(self._backend)
+        return executor.workspace_bytes if executor else 0
+
+    def __repr__(self) -> str:
+        call, names = self._convolution.call, self._operand_names
+        a_shape, b_shape, _ = call.shapes(self._convolution.direction)
+        return (
+            f"{type(self).__name__.lstrip('_')}({names[0]} {a_shape}, {names[1]} {b_shape}, "
+            f"{call.problem.dtype}: {self.algo}, {self.workspace_bytes} bytes of workspace)"
+        )
+
+    def _call(self, a: Any, b: Any, bias: Any, out: Any) -> Array:
+        if out is None and self._quick is not None:
+            result = self._quick(a, b, bias)
+            if result is not None:
+                return result
+        inputs = self._operands(a, b, bias, out)
+        if self._tuned_later and inputs.backend not in self._executors:
+            self._tune(inputs, again=False)
+        return self._convolution.run(inputs, out, self._executor(inputs.backend))
+
+    def _autotune(self, a: Any, b: Any) -> str:
+        return self._tune(self._operands(a, b, None, None), again=True)
+
+    def _tune(self, inputs: Operands, again: bool) -> str:
+        convolution = self._convolution
+        a, b = convolution.canonical(*inputs.arrays[:2])
+        target = inputs.backend.empty(convolution.result_shape, inputs.dtype)
+        executor = convolution.tuned(
+            inputs.backend, lambda e: convolution.apply(e, a, b, None, target), again
+        )
+        self._keep(inputs.backend, executor)
+        return executor.algo
+
+    def _operands(self, a: Any, b: Any, bias: Any, out: Any) -> Operands:
+        names, call = self._operand_names, self._convolution.call
+        inputs = conv_operands((names[0], a), (names[1], b), bias, out)
+        if inputs.dtype != call.problem.dtype:
+            raise TypeError(
+                f"{names[0]} is {inputs.dtype}, but the plan is for {call.problem.dtype}"
+            )
+        shapes = call.shapes(self._convolution.direction)
+        for name, array, shape in zip(names, inputs.arrays, shapes, strict=False):
+            check_shape(name, array.shape, shape, "for this plan")
+        return inputs
+
+    def explain(self) -> None:
+        """Prints what could compute this, what each is estimated to take, and what decided."""
+        print(explanation(repr(self), self._convolution, self._backend, self.algo))
+
+
+class _ForwardPlan(_Plan):
+    """One that has a bias: a convolution, or a transposed one."""
+
+    def __call__(self, x: Any, w: Any, bias: Any = None, out: Array | None = None) -> Array:
+        return self._call(x, w, bias, out)
+
+    def autotune(self, x: Any, w: Any) -> str:
+        """Times the families that can do this on these arrays, now, and uses the fastest.
+
+        Returns its name. The answer is kept for later plans and calls with `algo="autotune"`.
+        """
+        return self._autotune(x, w)
+
+
+class _InputGradPlan(_Plan):
+    _operand_names = ("grad_out", "w")
+
+    def __call__(self, grad_out: Any, w: Any, out: Array | None = None) -> Array:
+        return self._call(grad_out, w, None, out)
+
+    def autotune(self, grad_out: Any, w: Any) -> str:
+        return self._autotune(grad_out, w)
+
+
+class _WeightGradPlan(_Plan):
+    _operand_names = ("grad_out", "x")
+
+    def __call__(self, grad_out: Any, x: Any, out: Array | None = None) -> Array:
+        return self._call(grad_out, x, None, out)
+
+    def autotune(self, grad_out: Any, x: Any) -> str:
+        return self._autotune(grad_out, x)
+
+
+class _ConvPlan(_ForwardPlan):
     rank: ClassVar[int]
 
     def __init__(
@@ -100,106 +272,24 @@ class _ConvPlan:
         workspace_limit: int | None = None,
         device: str | None = None,
     ) -> None:
-        options = {k: v for k, v in locals().items() if k not in _NOT_OPTIONS}
-        self._convolution = convolution_of(self.rank, x_shape, w_shape, dtype, options)
-        self._executors: dict[Backend, ConvExecutor] = {}
-        self._backend = backend_of(read_device(device))
-        if not self._tuned_later:
-            self._executor(self._backend)
+        options = {
+            **shape_options(stride, padding, dilation, groups, padding_mode, layout, flip_kernel),
+            **how_options(precision, algo, workspace_limit, activation),
+        }
+        convolution = convolution_of(self.rank, x_shape, w_shape, dtype, options)
+        super().__init__(convolution, backend_of(read_device(device)))
 
-    @property
-    def _tuned_later(self) -> bool:
-        return self._convolution.options.algo == "autotune"
+    @cached_property
+    def input_grad(self) -> _InputGradPlan:
+        return _InputGradPlan(self._gradient("input_grad"), self._backend)
 
-    def _executor(self, backend: Backend) -> ConvExecutor:
-        if backend not in self._executors:
-            self._executors[backend] = self._convolution.executor(backend)
-        return self._executors[backend]
+    @cached_property
+    def weight_grad(self) -> _WeightGradPlan:
+        return _WeightGradPlan(self._gradient("weight_grad"), self._backend)
 
-    @property
-    def algo(self) -> str:
-        executor = self._executors.get(self._backend)
-        return executor.algo if executor else self._convolution.options.algo
-
-    @property
-    def variant(self) -> str:
-        executor = self._executors.get(self._backend)
-        return executor.variant if executor else ""
-
-    @property
-    def workspace_bytes(self) -> int:
-        executor = self._executors.get(self._backend)
-        return executor.workspace_bytes if executor else 0
-
-    def __repr__(self) -> str:
-        call = self._convolution.call
-        return (
-            f"{type(self).__name__}(x {call.x_shape}, w {call.w_shape}, {call.problem.dtype}: "
-            f"{self.algo}, {self.workspace_bytes} bytes of workspace)"
-        )
-
-    def __call__(self, x: Any, w: Any, bias: Any = None, out: Array | None = None) -> Array:
-        if out is None and bias is None and self._is_plain(x, w):
-            return self._plain(x, w)
-        inputs = self._operands(x, w, bias, out)
-        if self._tuned_later and inputs.backend not in self._executors:
-            self._tune(inputs, again=False)
-        return self._convolution.run(inputs, out, self._executor(inputs.backend))
-
-    def _is_plain(self, x: Any, w: Any) -> bool:
-        """Whether the arrays are such that nothing that `operands` looks for can be."""
-        call = self._convolution.call
-        dtype = call.problem.dtype
-        return (
-            type(x) is np.ndarray
-            and type(w) is np.ndarray
-            and x.shape == call.x_shape
-            and w.shape == call.w_shape
-            and x.dtype == dtype
-            and w.dtype == dtype
-            and x.flags.carray
-            and w.flags.carray
-            and call.border is None
-        )
-
-    def _plain(self, x: Array, w: Array) -> Array:
-        backend = host_backend()
-        if backend not in self._executors and self._tuned_later:
-            self._tune(self._operands(x, w, None, None), again=False)
-        out = backend.empty(self._convolution.result_shape, x.dtype)
-        self._convolution.apply(
-            self._executor(backend), *self._convolution.canonical(x, w), None, out
-        )
-        return out
-
-    def autotune(self, x: Any, w: Any) -> str:
-        """Times the families that can do this on these arrays, now, and uses the fastest.
-
-        Returns its name. The answer is kept for later plans and calls with `algo="autotune"`.
-        """
-        return self._tune(self._operands(x, w, None, None), again=True)
-
-    def _tune(self, inputs: Operands, again: bool) -> str:
-        convolution = self._convolution
-        a, b = convolution.canonical(*inputs.arrays[:2])
-        target = inputs.backend.empty(convolution.result_shape, inputs.dtype)
-        executor = convolution.tuned(
-            inputs.backend, lambda e: convolution.apply(e, a, b, None, target), again
-        )
-        self._executors[inputs.backend] = executor
-        return executor.algo
-
-    def _operands(self, x: Any, w: Any, bias: Any, out: Any) -> Operands:
-        inputs = conv_operands(("x", x), ("w", w), bias, out)
-        call = self._convolution.call
-        if inputs.dtype != call.problem.dtype:
-            raise TypeError(f"x is {inputs.dtype}, but the plan is for {call.problem.dtype}")
-        check_shape("x", inputs.arrays[0].shape, call.x_shape, "for this plan")
-        check_shape("w", inputs.arrays[1].shape, call.w_shape, "for this plan")
-        return inputs
-
-
-_NOT_OPTIONS = ("self", "x_shape", "w_shape", "dtype", "device")
+    def _gradient(self, direction: Direction) -> Convolution:
+        options = replace(self._convolution.options, activation=None, conjugate=True)
+        return Convolution(direction, self._convolution.call, options)
 
 
 class Conv1dPlan(_ConvPlan):
@@ -214,8 +304,62 @@ class Conv3dPlan(_ConvPlan):
     rank = 3
 
 
+class _ConvTransposePlan(_ForwardPlan):
+    rank: ClassVar[int]
+
+    def __init__(
+        self,
+        x_shape: Any,
+        w_shape: Any,
+        dtype: Any,
+        *,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+        layout: str | None = None,
+        activation: str | None = None,
+        precision: str = "ieee",
+        algo: str = "auto",
+        workspace_limit: int | None = None,
+        device: str | None = None,
+    ) -> None:
+        kind = arguments.dtype("dtype", dtype)
+        call = transposed_call(
+            self.rank,
+            kind,
+            arguments.shape("x_shape", x_shape),
+            arguments.shape("w_shape", w_shape),
+            stride=stride,
+            padding=padding,
+            output_padding=output_padding,
+            groups=groups,
+            dilation=dilation,
+            layout=layout,
+        )
+        options = conv_options(kind, **how_options(precision, algo, workspace_limit, activation))
+        super().__init__(Convolution("input_grad", call, options), backend_of(read_device(device)))
+
+
+class ConvTranspose1dPlan(_ConvTransposePlan):
+    rank = 1
+
+
+class ConvTranspose2dPlan(_ConvTransposePlan):
+    rank = 2
+
+
+class ConvTranspose3dPlan(_ConvTransposePlan):
+    rank = 3
+
+
 for _rank, _plan in enumerate((Conv1dPlan, Conv2dPlan, Conv3dPlan), 1):
     documented(_PLAN, _rank)(_plan)
+for _rank, _transposed in enumerate(
+    (ConvTranspose1dPlan, ConvTranspose2dPlan, ConvTranspose3dPlan), 1
+):
+    documented(_TRANSPOSED_PLAN, _rank)(_transposed)
 
 
 def algorithms(

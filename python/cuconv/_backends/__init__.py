@@ -77,6 +77,11 @@ def choice_of_environment(value: str) -> Choice:
     return read_choice(f"{VARIABLE}={value}: it", name, {"flavour": flavour} if flavour else {})
 
 
+def chosen_here() -> tuple[Choice | None, str | None]:
+    """All that decides about the backend for NumPy arrays, to be compared with what it was."""
+    return _chosen.get(), os.environ.get(VARIABLE)
+
+
 def current_choice() -> Choice:
     """What is chosen for NumPy arrays here: by `use_backend`, else by the environment."""
     return _chosen.get() or choice_of_environment(os.environ.get(VARIABLE) or "numpy")

@@ -11,7 +11,7 @@ from cuconv._arguments import FAMILIES
 from cuconv._backends._operands import Operands, element_strides
 from cuconv._backends._protocol import Array, Candidate, ConvOptions, Direction
 from cuconv._backends._rules import gpu_estimate, gpu_rates, not_for_auto
-from cuconv._problem import ConvProblem
+from cuconv._problem import ConvCall, ConvProblem
 from cuconv.errors import UnsupportedError
 
 NO_LIMIT = 2**63 - 1
@@ -65,37 +65,49 @@ class KernelConv:
     workspace_bytes: int
 
     def __call__(self, a: Array, b: Array, bias: Array | None, out: Array) -> None:
-        x, w, y = {
-            "forward": (a, b, out),
-            "input_grad": (out, b, a),
-            "weight_grad": (b, out, a),
-        }[self.direction]
-        problem = self.problem
-        c, k = problem.in_channels // problem.groups, problem.out_channels // problem.groups
         names = {
             "forward": ("x", "w", "y"),
             "input_grad": ("grad of y", "w", "grad of x"),
             "weight_grad": ("grad of y", "x", "grad of w"),
         }[self.direction]
         with self.backend._operands() as place:
-            self.backend._module.conv_run(
-                self.direction,
-                self.variant,
-                *asked_of(problem, self.options),
-                sizes_of(problem),
-                image_strides(x, c),
-                filter_strides(w, k),
-                image_strides(y, k),
-                self.options.conjugate,
-                self.options.activation or "",
+            self.bound(a, b, out, bias).run(
                 place.input(a, names[0]),
                 place.input(b, names[1]),
                 0 if bias is None else place.input(bias, "bias"),
-                0 if bias is None else element_strides(bias)[0],
                 place.output(out, names[2]),
                 place.workspace(self.workspace_bytes),
                 place.stream,
             )
+
+    def quick(self, call: ConvCall) -> QuickCall | None:
+        """See `ConvExecutor`."""
+        return self.backend._quick(self, call)
+
+    def bound(self, a: Array, b: Array, out: Array, bias: Array | None) -> Any:
+        """The call for arrays of these strides, whatever their addresses."""
+        problem = self.problem
+        x, w, y = {
+            "forward": (a, b, out),
+            "input_grad": (out, b, a),
+            "weight_grad": (b, out, a),
+        }[self.direction]
+        c, k = problem.in_channels // problem.groups, problem.out_channels // problem.groups
+        return self.backend._module.BoundConv(
+            self.direction,
+            self.variant,
+            *asked_of(problem, self.options),
+            sizes_of(problem),
+            image_strides(x, c),
+            filter_strides(w, k),
+            image_strides(y, k),
+            self.options.conjugate,
+            self.options.activation or "",
+            0 if bias is None else element_strides(bias)[0],
+        )
+
+
+QuickCall = Callable[[Array, Array, "Array | None"], "Array | None"]
 
 
 class ConvKernels:
@@ -105,6 +117,10 @@ class ConvKernels:
     _operands: Callable[[], Operands]
     _decide_once: Callable[[Direction, ConvProblem, ConvOptions], Candidate]
     forced_variant: str | None
+
+    def _quick(self, conv: KernelConv, call: ConvCall) -> QuickCall | None:
+        """For arrays that kernels read where they are."""
+        return None
 
     def conv_candidates(
         self, direction: Direction, problem: ConvProblem, options: ConvOptions

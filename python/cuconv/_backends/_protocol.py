@@ -19,11 +19,11 @@ never shares memory with an input (element-wise functions excepted: there `out` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from cuconv._problem import ConvProblem, PoolProblem
+from cuconv._problem import ConvCall, ConvProblem, PoolProblem
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 Direction = Literal["forward", "input_grad", "weight_grad"]
@@ -78,6 +78,12 @@ class ConvExecutor(Protocol):
     workspace_bytes: int
 
     def __call__(self, a: Array, b: Array, bias: Array | None, out: Array) -> None: ...
+
+    def quick(self, call: ConvCall) -> Callable[[Array, Array, Array | None], Array | None] | None:
+        """The shortest way from the caller's two operands and bias to a new result, to the bits of
+        a call; None if there is none. The operands have the shapes, dtype and kind planned for, any
+        strides; it gives None for those that it does not take. Not for calls with a border."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ float16 and bfloat16 are computed in float32 and rounded once, at the store.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Any, Literal
@@ -19,10 +19,11 @@ from cuconv._backends._cpu.blocks import Scratch, accumulator, spans
 from cuconv._backends._cpu.elementwise import Elementwise
 from cuconv._backends._cpu.epilogue import Epilogue
 from cuconv._backends._cpu.forms import PARTS, Form
+from cuconv._backends._cpu.small import Small
 from cuconv._backends._geometry import at
 from cuconv._backends._protocol import Array, Candidate, ConvOptions, Direction
 from cuconv._backends._rules import Estimate, not_for_auto
-from cuconv._problem import ConvProblem
+from cuconv._problem import ConvCall, ConvProblem
 from cuconv.errors import UnsupportedError
 
 DEFAULT_LIMIT = 256 << 20  # what `workspace_limit=None` allows
@@ -114,6 +115,7 @@ class CpuConv:
         self.variant = decision.variant
         self.workspace_bytes = decision.workspace
         self.scratch = Scratch()
+        self.forms: dict[tuple[int, bool], Any] = {}  # by piece, and whether channels are last
         self.calls = 0
         self.kept: tuple[Array, list[Any], bool] | None = None
 
@@ -169,16 +171,43 @@ class CpuConv:
             copy, found, for_last = self.kept
             if for_last == last and same_bits(copy, w):
                 return found
-        found = [self.prepare(piece, w) for piece in decision.pieces]
+        found = [
+            self.prepare(piece, self.built(piece, i, last), w)
+            for i, piece in enumerate(decision.pieces)
+        ]
         made = all(f is None or not np.may_share_memory(f, w) for _, f in found)
         if self.calls > 1 and made:
             self.kept = (w.copy(order="K"), found, last)
         return found
 
-    def prepare(self, piece: Piece, w: Array) -> tuple[Any, Array | None]:
+    def built(self, piece: Piece, index: int, last: bool) -> Any:
+        if piece.form is None:
+            return None
+        if (index, last) not in self.forms:
+            self.forms[index, last] = piece.form.build(piece.problem, self.scratch)
+        return self.forms[index, last]
+
+    def quick(self, call: ConvCall) -> Callable[..., Array | None] | None:
+        """See `ConvExecutor`."""
+        if self.direction == "forward":
+            form = self.built(self.decision.pieces[0], 0, False)
+            if isinstance(form, Small) and (run := form.quick(call, self.options.activation)):
+                return run
+        shape = call.shapes(self.direction)[2]
+
+        def plain(a: Array, b: Array, bias: Array | None) -> Array | None:
+            if not (a.flags.carray and b.flags.carray):
+                return None
+            result = np.empty(shape, call.problem.dtype)
+            a, b, out = call.views(self.direction, a, b, result)
+            self(a, b, bias, out)
+            return result
+
+        return plain
+
+    def prepare(self, piece: Piece, form: Any, w: Array) -> tuple[Any, Array | None]:
         if piece.form is None:
             return None, None
-        form = piece.form.build(piece.problem, self.scratch)
         if self.direction == "input_grad":
             if self.options.conjugate and w.dtype.kind == "c":
                 w = w.conj()

@@ -136,7 +136,7 @@ def bias_grad(rng: Generator, dtype: np.dtype, rank: int) -> Case:
     return case(function, integers(rng, (2, 3, *rng.integers(1, 6, rank)), dtype))
 
 
-def transposed(rng: Generator, dtype: np.dtype, rank: int) -> Case:
+def draw_transposed(rng: Generator, dtype: np.dtype, rank: int) -> Drawn:
     d = draw_conv(rng, dtype, rank)
     groups, stride = d.options["groups"], d.options["stride"]
     x = integers(rng, (2, 2 * groups, *rng.integers(4, 7, rank)), dtype)
@@ -148,13 +148,24 @@ def transposed(rng: Generator, dtype: np.dtype, rank: int) -> Case:
         "groups": groups,
         "dilation": d.options["dilation"],
     }
-    return case(getattr(cuconv, f"conv_transpose{rank}d"), x, w, None, **options)
+    return Drawn(x, w, integers(rng, (w.shape[1] * groups,), dtype), options)
+
+
+def transposed(rng: Generator, dtype: np.dtype, rank: int) -> Case:
+    d = draw_transposed(rng, dtype, rank)
+    return case(getattr(cuconv, f"conv_transpose{rank}d"), d.x, d.w, d.bias, **d.options)
 
 
 def planned(rng: Generator, dtype: np.dtype, rank: int) -> Case:
-    d = draw_conv(rng, dtype, rank)
-    plan = getattr(cuconv, f"Conv{rank}dPlan")
+    return plan_case(getattr(cuconv, f"Conv{rank}dPlan"), draw_conv(rng, dtype, rank))
 
+
+def planned_transposed(rng: Generator, dtype: np.dtype, rank: int) -> Case:
+    plan = getattr(cuconv, f"ConvTranspose{rank}dPlan")
+    return plan_case(plan, draw_transposed(rng, dtype, rank))
+
+
+def plan_case(plan: Any, d: Drawn) -> Case:
     def call(x: Any, w: Any, bias: Any) -> Any:
         device = "cpu" if isinstance(x, np.ndarray) else "cuda"
         return plan(x.shape, w.shape, x.dtype, device=device, **d.options)(x, w, bias)

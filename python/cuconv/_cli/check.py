@@ -36,6 +36,7 @@ def operations() -> list[Operation]:
         ("conv{}d_bias_grad", ALL, conv.bias_grad),
         ("conv_transpose{}d", ALL, conv.transposed),
         ("Conv{}dPlan", ALL, conv.planned),
+        ("ConvTranspose{}dPlan", ALL, conv.planned_transposed),
         ("max_pool{}d", REAL, layers.max_pool),
         ("max_pool{}d_grad", REAL, layers.max_pool_grad),
         ("avg_pool{}d", ALL, layers.avg_pool),

@@ -225,6 +225,14 @@ def im2col(problem: ConvProblem, last: bool, x_last: bool) -> Work:
     return work * s.weight
 
 
+def small(problem: ConvProblem) -> Work:
+    s = Sizes.of(problem)
+    moved = s.groups * s.c * (s.positions * s.taps + s.inputs)
+    work = Work(flop=s.groups * product(s.k, s.positions, s.c * s.taps), copy=moved, call=6)
+    work.run = moved / s.row
+    return work * s.weight
+
+
 def taps(problem: ConvProblem) -> Work:
     s = Sizes.of(problem)
     moved = s.positions * s.taps * s.groups

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from cuconv._backends._cpu import cost, fourier, threads, winograd
+from cuconv._backends._cpu import cost, fourier, small, threads, winograd
 from cuconv._backends._cpu.blocks import (
     Box,
     Scratch,
@@ -32,6 +32,7 @@ from cuconv._backends._cpu.fourier import (
 )
 from cuconv._backends._cpu.lowered import Lowered, is_pointwise
 from cuconv._backends._cpu.scatter import Scatter
+from cuconv._backends._cpu.small import Small
 from cuconv._backends._cpu.weight_grad import WeightGrad
 from cuconv._backends._cpu.winograd import Winograd
 from cuconv._problem import ConvProblem, Triple, window_span
@@ -161,6 +162,9 @@ def takes_last(problem: ConvProblem) -> bool:
 
 
 def lowered(problem: ConvProblem, limit: int, x_last: bool) -> Iterator[Form]:
+    if small.is_small(problem) and small.bytes_of(problem) * threads.count() <= limit:
+        needed = small.bytes_of(problem) * threads.count()
+        yield Form("im2col_small", cost.small(problem), needed, partial(Small))
     item = accumulator(problem.dtype).itemsize
     c, k = problem.in_channels, problem.out_channels
     taps = math.prod(problem.kernel)
@@ -318,5 +322,11 @@ def cheapest(
     forms = [form for form in found if isinstance(form, Form)]
     if not forms:
         return next((reason for reason in found if isinstance(reason, str)), f"no {family} form")
-    best = min(forms, key=lambda f: (max(0, f.workspace - limit), cost.estimate(f.work).seconds))
+
+    def badness(form: Form) -> tuple[float, ...]:
+        # The small form whatever the rates and the layout say: plans and functions rely on it.
+        over, large = max(0, form.workspace - limit), form.variant != "im2col_small"
+        return over, large, cost.estimate(form.work).seconds
+
+    best = min(forms, key=badness)
     return replace(best, work=best.work * max(1, batch)) if problem.batch != batch else best
