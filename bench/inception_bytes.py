@@ -20,20 +20,10 @@ import numpy as np
 import cuconv
 from cuconv._backends._kernels_grouped import launches
 from cuconv._backends._protocol import ConvPart
+from cuconv._bench.cases import module_layers
+from cuconv._bench.layers import inception_modules
 
-# C. Szegedy et al., Going deeper with convolutions (2014), arXiv:1409.4842, table 1:
-# side of the plane, channels; filters of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection
-MODULES = {
-    "3a": (28, 192, 64, 96, 128, 16, 32, 32),
-    "3b": (28, 256, 128, 128, 192, 32, 96, 64),
-    "4a": (14, 480, 192, 96, 208, 16, 48, 64),
-    "4b": (14, 512, 160, 112, 224, 24, 64, 64),
-    "4c": (14, 512, 128, 128, 256, 24, 64, 64),
-    "4d": (14, 512, 112, 144, 288, 32, 64, 64),
-    "4e": (14, 528, 256, 160, 320, 32, 128, 128),
-    "5a": (7, 832, 256, 160, 320, 32, 128, 128),
-    "5b": (7, 832, 384, 192, 384, 48, 128, 128),
-}
+MODULES = inception_modules()
 
 
 def nothing(*shape: int, dtype: Any = np.float32) -> np.ndarray:
@@ -55,13 +45,10 @@ def moved(parts: Sequence[ConvPart]) -> int:
 
 
 def plan(name: str, batch: int, dtype: Any = np.float32) -> Plan:
-    side, c, *filters = MODULES[name]
-    one, reduce3, three, reduce5, five, project = filters
-    layers = [(one, c, 1), (reduce3, c, 1), (three, reduce3, 3)]
-    layers += [(reduce5, c, 1), (five, reduce5, 5), (project, c, 1)]
+    side, c, one, reduce3, three, reduce5, five, project = MODULES[name]
     arrays = []
-    for k, taken, size in layers:
-        arrays += [nothing(k, taken, size, size, dtype=dtype), nothing(k, dtype=dtype)]
+    for of in module_layers(MODULES[name], batch):
+        arrays += [nothing(of.k, of.c, of.r, of.s, dtype=dtype), nothing(of.k, dtype=dtype)]
     module = cuconv.Inception(cuconv.InceptionWeights(*arrays))
     x = nothing(batch, c, side, side, dtype=dtype)
     y = nothing(batch, one + three + five + project, side, side, dtype=dtype)

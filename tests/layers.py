@@ -1,12 +1,11 @@
-"""The layers of `bench/data/layers.json`, each made small enough to be emulated."""
+"""The layers of the benchmarks (`cuconv._bench.layers`), made small enough to be emulated."""
 
 import dataclasses
 import functools
-import json
 import math
-from pathlib import Path
 
-DATA = Path(__file__).resolve().parents[1] / "bench" / "data" / "layers.json"
+from cuconv._bench.layers import load
+
 MOST_WORK = 200_000  # multiply-adds
 
 
@@ -159,10 +158,6 @@ def affordable(layer):
         else:
             raise ValueError(f"{layer} takes {layer.work} multiply-adds and cannot be made smaller")
     return layer
-
-
-def load():
-    return json.loads(DATA.read_text(encoding="utf-8"))
 
 
 @functools.cache

@@ -12,8 +12,9 @@ import pytest
 from scipy import ndimage, signal
 
 from cli_helpers import assert_one_line, run
+from cuconv import _files
 from cuconv._cli import _demo_steps as steps
-from cuconv._cli import _files, demo
+from cuconv._cli import demo
 
 
 @pytest.fixture(scope="module")

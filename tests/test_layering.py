@@ -96,7 +96,9 @@ PYTHON_LEVELS = {
     "_version": 0,
     "_arguments": 0,
     "_docstrings": 0,
+    "_files": 0,
     "_folders": 0,
+    "_pages": 0,
     "_layout": 1,
     "_problem": 2,
     "_backends": 3,
@@ -116,8 +118,9 @@ PYTHON_LEVELS = {
     "_inception": 8,
     "inception": 9,
     "__init__": 10,
-    "_cli": 11,
-    "__main__": 12,
+    "_bench": 11,
+    "_cli": 12,
+    "__main__": 13,
 }
 
 

@@ -290,7 +290,7 @@ print(hashlib.sha256(y.tobytes() + gw.tobytes()).hexdigest())
 
 def test_same_bits_in_two_processes(backend):  # pytorch#6351, #3614
     if backend.name == "cuda":
-        pytest.skip("one process of its own for a GPU context each: left to bench/gpu_check.sh")
+        pytest.skip("one process of its own for a GPU context each: left to bench/gpu_session.sh")
     script = DIGEST.format(backend=backend.name)
     digests = {
         subprocess.run(

@@ -2,6 +2,7 @@
 
 import click
 
+from cuconv._cli.bench import bench
 from cuconv._cli.check import check
 from cuconv._cli.demo import demo
 from cuconv._cli.filter import filter_image
@@ -23,10 +24,11 @@ def group(context: click.Context) -> None:
       cuconv demo                                   pictures of what convolutions do
       cuconv check --quick                          does everything here compute correctly?
       cuconv filter photo.jpg edges.png -k sobel    filter an image file
+      cuconv bench --quick                          how fast is it here, beside whom?
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
-for command in (info, check, filter_image, demo):
+for command in (info, check, filter_image, demo, bench):
     group.add_command(command)

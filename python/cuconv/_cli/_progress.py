@@ -7,18 +7,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 @contextmanager
-def progress_bar(delay: float = 0.0) -> Iterator[Progress]:
-    """A bar that appears after `delay` seconds, so that quick work shows none, and goes away."""
+def progress_bar(delay: float = 0.0, remaining: bool = False) -> Iterator[Progress]:
+    """A bar that appears after `delay` seconds, so that quick work shows none, and goes away.
+
+    With `remaining` it tells the time that is left, not the time gone.
+    """
     console = Console(stderr=True)
+    clock: ProgressColumn = TimeElapsedColumn()
+    if remaining:
+        clock = TimeRemainingColumn(elapsed_when_finished=True)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
+        clock,
         console=console,
         transient=True,
         disable=not console.is_terminal,

@@ -1,0 +1,8 @@
+"""`cuconv bench` from a clone: `python bench/run.py --quick`; docs/bench.md describes it."""
+
+import sys
+
+from cuconv._cli import main
+
+if __name__ == "__main__":
+    main(["bench", *sys.argv[1:]])

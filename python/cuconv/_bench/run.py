@@ -1,0 +1,302 @@
+"""One run: device and peers opened, every case made ready, checked, timed, and kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cuconv
+from cuconv._bench import memory, record, roofline
+from cuconv._bench.cases import KINDS, Case, Choice, cases_of
+from cuconv._bench.devices import CpuDevice, Device
+from cuconv._bench.exact import Check, WrongResult, make_check
+from cuconv._bench.peers import KNOWN, Peer, find_peers
+from cuconv._bench.sides import Buffers, Side, Skipped, make_buffers, own_sides, poison
+from cuconv._bench.statistics import paired_ratio
+from cuconv._bench.timing import timed
+
+LIMIT_TIMES = 8
+REFUSALS = (RuntimeError, ValueError, TypeError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what a run measures; kept in its record, so that it can go on."""
+
+    choice: Choice
+    device: str
+    threads: int = 2
+    peers: tuple[str, ...] = ()
+    algos: tuple[str, ...] = ("auto",)
+    seconds: float = 1.0
+    rounds: int = 9  # of a side at the least
+    cold: bool = True
+    heuristics: bool = False  # let cuDNN choose without trying
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Settings:
+        try:
+            rest: dict[str, Any] = {name: as_tuple(value) for name, value in found.items()}
+            choice: dict[str, Any] = {k: as_tuple(v) for k, v in rest.pop("choice").items()}
+            return cls(choice=Choice(**choice), **rest)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise record.RecordError(f"no settings to go on with ({error})") from None
+
+
+def as_tuple(value: Any) -> Any:
+    """JSON has lists alone."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+@dataclass
+class Lab:
+    """What cases are measured with."""
+
+    device: Device
+    settings: Settings
+    peers: dict[str, Peer] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def open_device(settings: Settings) -> Device:
+    """Raises cuconv.CudaUnavailableError."""
+    if settings.device == "cpu":
+        return CpuDevice(settings.threads)
+    from cuconv._backends.cuda import missing
+
+    if what := missing():
+        raise cuconv.CudaUnavailableError(what)
+    import cupy
+
+    from cuconv._bench.gpu import CudaDevice
+
+    return CudaDevice(cupy)
+
+
+def open_lab(settings: Settings, stack: ExitStack) -> Lab:
+    device = open_device(settings)
+    stack.enter_context(device.open())
+    peers, missing = find_peers(settings.peers, device, settings.as_json(), stack)
+    return Lab(device, settings, peers, missing)
+
+
+# ---- one case ----
+
+
+def measured(case: Case, lab: Lab) -> dict[str, Any]:
+    """A row of the record: with `sides` where it was timed, else `failed` or `skipped`."""
+    row = case.facts()
+    try:
+        buffers = make_buffers(case, lab.device, lab.settings.cold)
+        return row | measured_with(buffers, lab)
+    except WrongResult as error:
+        return row | {"failed": str(error)}
+    except cuconv.UnsupportedError as error:
+        return row | {"skipped": f"not supported: {error}"}
+    except MemoryError as error:
+        return row | {"skipped": f"not enough memory: {error}".rstrip(": ")}
+
+
+def measured_with(buffers: Buffers, lab: Lab) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "buffer_sets": buffers.count,
+        "operand_bytes": buffers.operand_bytes,
+        "result_bytes": buffers.result_bytes,
+        "cold": buffers.cold,
+    }
+    poison(buffers)
+    check = make_check(buffers)
+    row |= {"checked_against": check.how, "errors": {}, "skipped_sides": {}, "wrong": {}}
+    own, *more = own_sides(buffers, lab.settings.algos)
+    if isinstance(own, Skipped):
+        raise cuconv.UnsupportedError(own.reason)
+    row["ours"] = own.name
+    row |= {name: own.facts.get(name) for name in ("algo", "variant", "workspace_bytes")}
+    began = time.perf_counter()
+    row["errors"][own.name] = check.errors(own.canonical(own.call(0)), peer=False)
+    row["checked_after_ms"] = 1e3 * (time.perf_counter() - began)
+    ready = [own]
+    for side in [*more, *peer_sides(buffers, lab)]:
+        if isinstance(side, Skipped):
+            row["skipped_sides"][side.name] = side.reason
+        elif verdict := refused(side, check, row):
+            row["wrong" if verdict.startswith("wrong") else "skipped_sides"][side.name] = verdict
+        else:
+            ready.append(side)
+    if lab.device.name == "cpu":
+        poison(buffers)
+        if buffers.case.of == "conv" and buffers.case.direction == "forward":
+            row |= memory.of_plan(buffers)
+    settings = lab.settings
+    found = timed(ready, lab.device, buffers.count, settings.seconds, settings.rounds)
+    plain = ("algo", "variant", "workspace_bytes")
+    row["sides"] = {
+        side.name: {
+            **found[side.name].facts(),
+            "peer": side.peer,
+            "clock": side.clock,
+            "rotates_result": side.rotates_result,
+            **{name: side.facts[name] for name in plain if name in side.facts},
+        }
+        for side in ready
+    }
+    ours = found[own.name].ms
+    ratios = {side.name: paired_ratio(found[side.name].ms, ours) for side in ready[1:]}
+    row["ratios"] = {
+        name: {"ratio": ratio.value, "interval": [ratio.low, ratio.high]}
+        for name, ratio in ratios.items()
+    }
+    return row | beside_fastest(row)
+
+
+def peer_sides(buffers: Buffers, lab: Lab) -> list[Side | Skipped]:
+    found: list[Side | Skipped] = []
+    for name, peer in lab.peers.items():
+        try:
+            found += peer.sides(buffers)
+        except (*REFUSALS, MemoryError) as error:
+            found.append(Skipped(name, first_line(error)))
+    return found
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def refused(side: Side, check: Check, row: dict[str, Any]) -> str:
+    """Why a side is not timed; empty, and its error in the row, if it is."""
+    try:
+        row["errors"][side.name] = check.errors(side.canonical(side.call(0)), side.peer)
+    except WrongResult as error:
+        return f"wrong: {error}"
+    except cuconv.CudaError:  # later calls would fail as well
+        raise
+    except (*REFUSALS, MemoryError) as error:
+        return first_line(error)
+    return ""
+
+
+def beside_fastest(row: dict[str, Any]) -> dict[str, Any]:
+    """The peer of smallest median, of those on the same clock."""
+    sides = row["sides"]
+    others = [n for n in row["ratios"] if sides[n]["peer"] and sides[n]["clock"] == "device"]
+    if not others:
+        return {"beside": None, "ratio": None, "interval": None}
+    fastest = min(others, key=lambda name: sides[name]["ms"])
+    return {"beside": fastest, **row["ratios"][fastest]}
+
+
+# ---- all cases ----
+
+Tell = Callable[[Case, int, int], None]  # which case begins, its number, how many there are
+
+
+def nothing(case: Case, number: int, total: int) -> None: ...
+
+
+@dataclass
+class Run:
+    """A record that grows. `measure` returns when all is measured, when the time is over, or raises
+    KeyboardInterrupt; the file is valid at any moment."""
+
+    settings: Settings
+    path: Path
+    content: dict[str, Any]
+    cases: list[Case]
+
+    @classmethod
+    def begin(
+        cls, settings: Settings, path: Path, command: str, cases: list[Case] | None = None
+    ) -> Run:
+        content = record.new("run", settings.as_json(), command)
+        return cls(settings, path, content, cases or cases_of(settings.choice))
+
+    @classmethod
+    def resume(cls, path: Path) -> Run:
+        content = record.read(path)
+        if content["purpose"] != "run":
+            raise record.RecordError(f"{path} is a {content['purpose']}, which cannot go on")
+        settings = Settings.from_json(content["settings"])
+        if content["commit"] != record.commit():
+            raise record.RecordError(
+                f"{path} is of commit {content['commit'][:12]}, this is "
+                f"{record.commit()[:12]}: their rows are not mixed"
+            )
+        content.setdefault("resumed", []).append(record.now())
+        return cls(settings, path, content, cases_of(settings.choice))
+
+    def missing_cases(self) -> list[Case]:
+        done = {row["key"] for row in self.content["rows"]}
+        return [case for case in self.cases if str(case) not in done]
+
+    def write(self) -> None:
+        roofline.judge(self.content)
+        record.write(self.path, self.content)
+
+    def open(self, lab: Lab) -> None:
+        facts = lab.device.facts()
+        model = self.content["device"].get("model")
+        if model and model != facts["model"]:
+            raise record.RecordError(
+                f"{self.path} was measured on {model}, this is {facts['model']}: not mixed"
+            )
+        self.content["device"] = facts
+        self.content["missing"] = lab.missing
+        for peer in lab.peers.values():
+            self.content["versions"] |= peer.versions
+        if lab.device.name == "cuda":
+            self.content["versions"]["cupy"] = str(lab.device.xp.__version__)
+        if not self.content["state_before"]:
+            self.content["state_before"] = lab.device.state()
+        self.content["planned"] = len(self.cases)
+        self.write()  # a place that cannot be written to is known before the work
+
+    def measure(self, tell: Tell = nothing, minutes: float | None = None) -> None:
+        began = time.monotonic()
+        with ExitStack() as stack:
+            lab = open_lab(self.settings, stack)
+            self.open(lab)
+            self.measure_roofline(lab, LIMIT_TIMES)
+            left = self.missing_cases()
+            try:
+                for number, case in enumerate(left):
+                    if minutes and time.monotonic() - began > 60 * minutes:
+                        break
+                    tell(case, number, len(left))
+                    self.content["rows"].append(measured(case, lab))
+                    if lab.device.shares:
+                        self.measure_roofline(lab, 2)
+                    self.content["complete"] = not self.missing_cases()
+                    self.write()
+                self.measure_roofline(lab, LIMIT_TIMES)
+            finally:
+                self.content["state_after"] = lab.device.state()
+                self.write()
+
+    def measure_roofline(self, lab: Lab, times: int) -> None:
+        """The best of all times in a run counts."""
+        kinds = [kind for kind in KINDS if kind in {case.kind for case in self.cases}]
+        new = roofline.measure(lab.device, kinds, times)
+        self.content["roofline"] = roofline.merged(self.content["roofline"], new)
+
+
+def faults(content: dict[str, Any]) -> list[str]:
+    """What nobody may overlook: wrong results, and sides faster than the machine."""
+    found = []
+    for row in content["rows"]:
+        if "failed" in row:
+            found.append(f"{row['key']}: {row['failed']}")
+        found += [f"{row['key']}: {name} {why}" for name, why in row.get("wrong", {}).items()]
+        found += [f"{row['key']}: {flag}" for flag in row.get("flags", [])]
+    return found
+
+
+def all_peers(device: str) -> tuple[str, ...]:
+    return tuple(KNOWN[device])

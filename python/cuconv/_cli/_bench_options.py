@@ -1,0 +1,173 @@
+"""What `cuconv bench run` and `sweep` have in common: options, the record's place, the ending."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+import cuconv
+from cuconv._backends import current_choice
+from cuconv._bench import roofline
+from cuconv._bench.cases import DIRECTIONS, KINDS, LAYOUTS, Case
+from cuconv._bench.peers import KNOWN
+from cuconv._bench.run import Run, faults
+from cuconv._cli._device import device_option
+from cuconv._cli._errors import CliError
+from cuconv._cli._progress import progress_bar
+
+INTERRUPTED = 130
+QUICK_SECONDS, QUICK_ROUNDS = 0.05, 5
+SECONDS, ROUNDS = 1.0, 9
+CPU_KINDS = ("float32", "float16", "bfloat16", "float64")
+FILE = click.Path(dir_okay=False, path_type=Path)
+POSITIVE = click.IntRange(min=1)
+Decorator = Callable[[Any], Any]
+
+
+def several(name: str, dest: str, choices: Sequence[str], what: str) -> Decorator:
+    return click.option(
+        name, dest, type=click.Choice(list(choices)), multiple=True, help=f"{what} (repeatable)."
+    )
+
+
+def how_options(function: Any) -> Any:
+    """Options of what is timed how: the first written is the first shown."""
+    options = [
+        device_option,
+        several("--dtype", "kinds", list(KINDS), "Element type; tf32 is float32 in that precision"),
+        several("--direction", "directions", DIRECTIONS, "What to compute"),
+        several("--layout", "layouts", LAYOUTS, "Order of axes"),
+        several(
+            "--peer",
+            "peers",
+            [*dict.fromkeys(name for known in KNOWN.values() for name in known), "none"],
+            "Beside whom; all that are installed unless given",
+        ),
+        click.option(
+            "--algo",
+            "algos",
+            multiple=True,
+            help="Family, autotune, or a GPU kernel variant by name (repeatable); ratios are "
+            "of the first.  [default: auto]",
+        ),
+        click.option(
+            "--seconds",
+            type=click.FloatRange(min=0, min_open=True),
+            help=f"Time for each side of a row.  [default: {SECONDS:g}]",
+        ),
+        click.option(
+            "--threads", type=POSITIVE, default=2, show_default=True,
+            help="For cuconv and for each peer, on the CPU.",
+        ),
+        click.option(
+            "--cold/--warm", default=True, show_default=True,
+            help="Whether operands rotate so that no cache holds them.",
+        ),
+        click.option(
+            "--cudnn-heuristics", "heuristics", is_flag=True,
+            help="Let cuDNN choose without trying (PyTorch's cudnn.benchmark off).",
+        ),
+        click.option("--quick", is_flag=True, help="A first look: few layers, little time."),
+        click.option(
+            "--out", type=FILE, help="The record.  [default: cuconv-bench-DEVICE-DATE.json]"
+        ),
+    ]  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def device_of(name: str) -> str:
+    if current_choice().name not in ("numpy", "cuda"):
+        raise CliError(
+            f"the backend {current_choice().name!r} is chosen by CUCONV_BACKEND: it is for tests, "
+            "times of it mean nothing"
+        )
+    if name == "auto":
+        return "cuda" if cuconv.is_cuda_available() else "cpu"
+    if name == "cuda" and not cuconv.is_cuda_available():
+        raise CliError("--device cuda: cuconv cannot use a GPU here; `cuconv info` says why")
+    return name
+
+
+def peers_of(names: tuple[str, ...], device: str) -> tuple[str, ...]:
+    if not names:
+        return tuple(KNOWN[device])
+    if "none" in names:
+        if len(names) > 1:
+            raise CliError("--peer none stands alone")
+        return ()
+    if wrong := [name for name in names if name not in KNOWN[device]]:
+        known = ", ".join(KNOWN[device])
+        raise CliError(f"--peer {wrong[0]} is none of the {device}: there are {known}")
+    return names
+
+
+def kinds_of(names: tuple[str, ...], device: str) -> tuple[str, ...]:
+    if device == "cpu" and (wrong := [name for name in names if name not in CPU_KINDS]):
+        raise CliError(f"--dtype {wrong[0]} is of tensor cores: the CPU has {', '.join(CPU_KINDS)}")
+    return names
+
+
+def new_path(out: Path | None, device: str, purpose: str) -> Path:
+    """A record that is there stays."""
+    if out is None:
+        word = "bench" if purpose == "run" else "sweep"
+        day = f"cuconv-{word}-{device}-{datetime.date.today().isoformat()}"
+        names = (f"{day}{f'-{n}' if n > 1 else ''}.json" for n in range(1, 10_000))
+        return next(path for path in map(Path, names) if not path.exists())
+    if out.exists():
+        hint = "go on with it by --resume, or name" if purpose == "run" else "name"
+        raise CliError(f"{out} exists: {hint} another file")
+    return out
+
+
+def command_line() -> str:
+    """As it was typed, but folders of this machine are nobody's business."""
+    return shlex.join(["cuconv", *map(without_folders, sys.argv[1:])])
+
+
+def without_folders(argument: str) -> str:
+    option, equals, value = argument.rpartition("=")
+    path = Path(value)
+    return option + equals + path.name if path.is_absolute() else argument
+
+
+def carried_out(run: Run, minutes: float | None, context: click.Context) -> None:
+    """Measures with a bar, and tells the end: what is kept, where, and what is wrong with it.
+    Exit code 1: something is wrong or impossible. 130: interrupted."""
+    interrupted = False
+    try:
+        with progress_bar(remaining=True) as bar:
+            task = bar.add_task("device, peers, limits", total=None)
+
+            def tell(case: Case, number: int, total: int) -> None:
+                bar.update(task, description=str(case), completed=number, total=total)
+
+            run.measure(tell, minutes)
+    except KeyboardInterrupt:
+        interrupted = True
+    except cuconv.CudaError as error:
+        raise CliError(f"{error}; rows measured before are in {run.path}") from None
+    roofline.judge(run.content)
+    for reason in run.content["missing"].values():
+        click.echo(f"left out: {reason}", err=True)
+    for fault in faults(run.content):
+        click.echo(f"NOT TO BE BELIEVED: {fault}", err=True)
+    click.echo(f"Record: {click.format_filename(run.path)}")
+    done, planned = len(run.content["rows"]), run.content["planned"]
+    if done < planned:
+        word = "interrupted" if interrupted else "the time is over"
+        again = "cuconv bench --resume" if run.content["purpose"] == "run" else ""
+        hint = f"; go on with: {again} {shlex.quote(str(run.path))}" if again else ""
+        click.echo(f"{word}: {done} of {planned} rows are kept{hint}", err=True)
+    if interrupted:
+        context.exit(INTERRUPTED)
+    if faults(run.content):
+        context.exit(1)

@@ -1,0 +1,130 @@
+"""`cuconv bench sweep`: how cost grows with one size of a convolution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cuconv._bench import record
+from cuconv._bench import sweep as sweeping
+from cuconv._bench.cases import Choice
+from cuconv._bench.run import Run, Settings
+from cuconv._bench.sweep import FIXED, VALUES, Sweep
+from cuconv._cli._bench_options import (
+    QUICK_ROUNDS,
+    QUICK_SECONDS,
+    ROUNDS,
+    SECONDS,
+    carried_out,
+    command_line,
+    device_of,
+    how_options,
+    kinds_of,
+    new_path,
+    peers_of,
+)
+from cuconv._cli._bench_run import algos_of
+from cuconv._cli._errors import CliError
+
+USUAL = ("N", "C", "H", "R", "stride")
+
+
+class Fixed(click.ParamType):
+    """NAME=VALUE."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: Any, param: Any, context: Any) -> tuple[str, int]:
+        name, _, text = str(value).partition("=")
+        if name not in FIXED or not text.isdigit() or int(text) < 1:
+            self.fail(f"{value!r} is no size: one of {', '.join(FIXED)} = a positive number")
+        return name, int(text)
+
+
+class Values(click.ParamType):
+    """Positive numbers with commas between."""
+
+    name = "N,N,..."
+
+    def convert(self, value: Any, param: Any, context: Any) -> tuple[int, ...]:
+        parts = str(value).split(",")
+        if not all(part.isdigit() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r} is no list of positive numbers like 16,32,64")
+        return tuple(sorted({int(part) for part in parts}))
+
+
+@click.command(short_help="How cost grows with N, C, K, H, R or stride.")
+@click.option(
+    "--vary", "varied", type=click.Choice(list(VALUES)), multiple=True,
+    help=f"Which size (repeatable); C takes K along.  [default: {', '.join(USUAL)}]",
+)  # fmt: skip
+@click.option("--values", type=Values(), help="Of the size that is varied, with one --vary.")
+@click.option(
+    "--fix", "fixed", type=Fixed(), multiple=True,
+    help=f"The others (repeatable).  [default: {', '.join(f'{k}={v}' for k, v in FIXED.items())}]",
+)  # fmt: skip
+@how_options
+@click.pass_context
+def sweep(
+    context: click.Context,
+    varied: tuple[str, ...],
+    values: tuple[int, ...] | None,
+    fixed: tuple[tuple[str, int], ...],
+    out: Path | None,
+    **how: Any,
+) -> None:
+    """Vary one size of a convolution and fix the others: times, and the exponent they grow by.
+
+    \b
+    Example:
+      cuconv bench sweep --vary C --values 16,32,64,128 --fix H=28
+    """
+    varied = tuple(dict.fromkeys(varied)) or USUAL
+    if values and len(varied) != 1:
+        raise CliError("--values are of one size: give one --vary with them")
+    if wrong := [name for name, _ in fixed if name in varied and len(varied) == 1]:
+        raise CliError(f"{wrong[0]} cannot be fixed and varied")
+    device = device_of(how["device_name"])
+    kinds, directions, layouts = (
+        one(how[name], f"--{word}", usual)
+        for name, word, usual in (
+            ("kinds", "dtype", "float32"),
+            ("directions", "direction", "forward"),
+            ("layouts", "layout", "NCHW"),
+        )
+    )
+    kinds_of((kinds,), device)
+    count = 3 if how["quick"] else None
+    sweeps = [
+        Sweep(name, values or VALUES[name][:count], fixed, kinds, directions, layouts)
+        for name in varied
+    ]
+    settings = Settings(
+        Choice((), (kinds,), (directions,), (layouts,)),
+        device,
+        how["threads"],
+        peers_of(tuple(dict.fromkeys(how["peers"])), device),
+        algos_of(tuple(dict.fromkeys(how["algos"])), device),
+        how["seconds"] or (QUICK_SECONDS if how["quick"] else SECONDS),
+        QUICK_ROUNDS if how["quick"] else ROUNDS,
+        how["cold"],
+        how["heuristics"],
+    )
+    path = new_path(out, device, "sweep")
+    cases = [case for one_sweep in sweeps for case in one_sweep.cases()]
+    content = record.new("sweep", settings.as_json(), command_line())
+    content["sweeps"] = [one_sweep.as_json() for one_sweep in sweeps]
+    running = Run(settings, path, content, cases)
+    try:
+        carried_out(running, None, context)
+    finally:
+        for line in sweeping.lines(content):
+            click.echo(line)
+
+
+def one(values: tuple[str, ...], option: str, usual: str) -> str:
+    if len(set(values)) > 1:
+        raise CliError(f"a sweep takes one {option}")
+    return values[0] if values else usual

@@ -1,0 +1,281 @@
+"""Whole runs on tiny layers: what a record holds, how it goes on, and what it must not hide."""
+
+import json
+
+import numpy as np
+import pytest
+
+import cuconv
+from bench_helpers import has, settings, tiny, tiny_cases  # noqa: F401
+from cuconv._bench import peers, record, roofline, run
+from cuconv._bench.run import Run, faults
+from cuconv._bench.sides import Side
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+class Twin:
+    """A peer that is cuconv once more, as it is or spoilt."""
+
+    def __init__(self, name="twin", spoil=lambda y: y):
+        self.name, self.spoil = name, spoil
+        self.versions = {name: "1"}
+
+    def sides(self, buffers):
+        case = buffers.case
+
+        def call(i):
+            return self.spoil(cuconv.conv2d(buffers.first[i], buffers.second[i], **case.options))
+
+        return [Side(self.name, call, lambda y: y)]
+
+
+@pytest.fixture
+def beside(monkeypatch):
+    """Chooses the peers that a run finds."""
+
+    def choose(*twins):
+        found = {twin.name: twin for twin in twins}
+        monkeypatch.setattr(run, "find_peers", lambda *arguments: (found, {}))
+
+    return choose
+
+
+def measured(path, **changes):
+    running = Run.begin(settings(**changes), path, "cuconv bench")
+    running.measure()
+    return record.read(path)
+
+
+def test_a_record_holds_what_docs_say(tmp_path, beside):
+    beside(Twin())
+    found = measured(tmp_path / "r.json", directions=("forward",))
+    assert found["schema"] == record.SCHEMA
+    assert found["complete"]
+    assert found["planned"] == len(found["rows"]) == 4
+    assert {"model", "cores", "threads", "cache_bytes"} <= set(found["device"])
+    assert {"python", "cuconv", "numpy", "blas", "twin"} <= set(found["versions"])
+    assert found["roofline"]["bytes_per_s"] > 0
+    assert str(tmp_path) not in json.dumps(found)
+    for row in found["rows"]:
+        assert set(row["sides"]) == {"cuconv plan", "cuconv one-shot", "twin"}
+        side = row["sides"][row["ours"]]
+        assert side["best_ms"] <= side["ms"]
+        assert len(side["each_ms"]) == side["rounds"] >= 3
+        assert row["beside"] == "twin"
+        assert 0 < row["interval"][0] <= row["ratio"] <= row["interval"][1]
+        assert 0 <= row["errors"][row["ours"]]["largest"] < 1e-4
+        assert row["multiply_adds"] > 0
+        assert row["variant"]
+        assert row["peak_bytes"] > 0
+        assert row["cold"]
+        assert row["buffer_sets"] * row["operand_bytes"] >= 2 * found["device"]["cache_bytes"]
+        assert row["flags"] == []
+
+
+@pytest.mark.parametrize("direction", ["input_grad", "weight_grad"])
+def test_gradients_without_peers(tmp_path, direction):
+    found = measured(tmp_path / "r.json", directions=(direction,), layouts=("NHWC",))
+    assert all(row["ratio"] is None and set(row["sides"]) == {"cuconv"} for row in found["rows"])
+    assert not faults(found)
+
+
+def test_a_wrong_peer_is_told_and_not_timed(tmp_path, beside):
+    def spoil(y):
+        y[0, 0, 0, 0] += 1000
+        return y
+
+    beside(Twin(), Twin("wrong", spoil))
+    found = measured(tmp_path / "r.json", limit=1)
+    (row,) = found["rows"]
+    assert "wrong" not in row["sides"]
+    assert row["beside"] == "twin"
+    assert "off" in row["wrong"]["wrong"]
+    assert len(faults(found)) == 1
+
+
+def test_a_wrong_kernel_is_told_and_not_timed(tmp_path, monkeypatch):
+    call = cuconv.Conv2dPlan.__call__
+
+    def spoilt(self, *arguments, **options):
+        y = call(self, *arguments, **options)
+        y[..., -1, -1] = np.nan
+        return y
+
+    monkeypatch.setattr(cuconv.Conv2dPlan, "__call__", spoilt)
+    found = measured(tmp_path / "r.json", limit=1)
+    (row,) = found["rows"]
+    assert "sides" not in row
+    assert "off by nan" in row["failed"] or "wrong" in row["failed"]
+    assert len(faults(found)) == 1
+
+
+def test_a_peer_that_refuses_is_left_out_of_the_row(tmp_path, beside):
+    def refuse(y):
+        raise RuntimeError("no engine\nfor this")
+
+    beside(Twin("picky", refuse))
+    (row,) = measured(tmp_path / "r.json", limit=1)["rows"]
+    assert row["skipped_sides"] == {"picky": "no engine"}
+    assert row["ratio"] is None
+
+
+def test_a_family_that_cannot_is_left_out(tmp_path):
+    found = measured(tmp_path / "r.json", algos=("auto", "winograd"), batches=(1,))
+    skipped = [row for row in found["rows"] if "cuconv plan winograd" in row["skipped_sides"]]
+    assert skipped
+    alone = measured(tmp_path / "s.json", algos=("implicit_gemm",), limit=1)
+    assert "not supported" in alone["rows"][0]["skipped"]
+
+
+def test_ctrl_c_keeps_rows_and_a_run_goes_on(tmp_path, monkeypatch):
+    path = tmp_path / "r.json"
+    running = Run.begin(settings(), path, "cuconv bench")
+
+    def interrupt(case, number, total):
+        if number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        running.measure(interrupt)
+    found = record.read(path)
+    assert (len(found["rows"]), found["complete"], found["planned"]) == (2, False, 4)
+    first = found["rows"][0]["sides"]
+    told = []
+    again = Run.resume(path)
+    assert again.settings == settings()
+    again.measure(lambda case, number, total: told.append((number, total)))
+    assert told == [(0, 2), (1, 2)]
+    found = record.read(path)
+    assert found["complete"]
+    assert len({row["key"] for row in found["rows"]}) == 4
+    assert found["rows"][0]["sides"] == first
+    assert len(found["resumed"]) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_a_run_ends_when_its_time_is_over(tmp_path):
+    path = tmp_path / "r.json"
+    Run.begin(settings(), path, "cuconv bench").measure(minutes=1e-9)
+    assert record.read(path)["rows"] == []
+    assert not record.read(path)["complete"]
+
+
+def test_records_of_other_commits_and_machines_are_not_mixed(tmp_path, monkeypatch):
+    path = tmp_path / "r.json"
+    Run.begin(settings(), path, "cuconv bench").measure(minutes=1e-9)
+    content = json.loads(path.read_text())
+    content["device"]["model"] = "another"
+    path.write_text(json.dumps(content))
+    with pytest.raises(record.RecordError, match="another"):
+        Run.resume(path).measure()
+    monkeypatch.setenv("CUCONV_COMMIT", "0" * 40)
+    with pytest.raises(record.RecordError, match="not mixed"):
+        Run.resume(path)
+
+
+def test_who_beats_the_roofline_is_flagged(tmp_path, monkeypatch):
+    slow = {"bytes_per_s": 1.0, "multiply_adds_per_s": {"float32": 1.0}}
+    monkeypatch.setattr(roofline, "measure", lambda device, kinds, times: slow)
+    found = measured(tmp_path / "r.json", limit=1)
+    assert "not to be believed" in found["rows"][0]["flags"][0]
+    assert len(faults(found)) == len(found["rows"][0]["flags"])
+
+
+def row_of(**side):
+    row = {"kind": "float32", "multiply_adds": 10**9, "w_shape": [8, 8, 3, 3], "cold": True}
+    row |= {"operand_bytes": 10**6, "result_bytes": 10**6, "sides": {"s": {"ms": 1.0, **side}}}
+    return row
+
+
+@pytest.mark.parametrize(
+    ("side", "floor"),
+    [
+        ({"algo": "im2col"}, 10.0),
+        ({"algo": "winograd", "variant": "winograd_f4x3"}, 2.5),
+        ({"algo": "winograd", "variant": "winograd_f2x3_fused"}, 10 / 2.25),
+        ({"algo": "fft"}, 0.1),
+        ({}, 0.1),  # a peer's algorithm is not known
+        ({"rotates_result": True}, 0.2),
+    ],
+)
+def test_the_floor_is_that_of_the_algorithm(side, floor):
+    limits = {"bytes_per_s": 1e10, "multiply_adds_per_s": {"float32": 1e11}}
+    row = row_of(**side)
+    assert roofline.floor_ms(row, row["sides"]["s"], limits) == pytest.approx(floor)
+    row["cold"] = False
+    warm = roofline.floor_ms(row, row["sides"]["s"], limits)
+    assert warm == pytest.approx(floor if floor > 1 else 0)
+
+
+def test_the_higher_limit_counts():
+    a = {"bytes_per_s": 1.0, "multiply_adds_per_s": {"float32": 5.0}}
+    b = {"bytes_per_s": 2.0, "multiply_adds_per_s": {"float32": 4.0, "float64": 1.0}}
+    both = {"bytes_per_s": 2.0, "multiply_adds_per_s": {"float32": 5.0, "float64": 1.0}}
+    assert roofline.merged(a, b) == both
+    assert roofline.merged(None, a) == a
+
+
+def test_missing_peers_say_why(tmp_path, monkeypatch):
+    def missing(name, package):
+        raise peers.Missing(f"{package} is not installed")
+
+    for module in ("torch", "filters", "opencv"):
+        monkeypatch.setattr(f"cuconv._bench.peers.{module}.installed", missing)
+    found = measured(tmp_path / "r.json", peers=("torch", "scipy", "opencv"), limit=1)
+    assert found["missing"] == {
+        "torch": "PyTorch is not installed",
+        "scipy": "SciPy is not installed",
+        "opencv": "OpenCV is not installed",
+    }
+    assert found["rows"][0]["ratio"] is None
+    assert not faults(found)
+
+
+def test_a_module_that_breaks_is_a_missing_peer(monkeypatch):
+    def broken(name):
+        raise OSError("libsomething.so: cannot open")
+
+    monkeypatch.setattr(peers.importlib, "import_module", broken)
+    with pytest.raises(peers.Missing, match="cannot be imported: libsomething"):
+        peers.installed("torch", "PyTorch")
+
+
+@pytest.mark.skipif(has("torch") is None, reason="PyTorch is not installed")
+@pytest.mark.parametrize(("kind", "limit"), [("float32", 4), ("bfloat16", 1)])
+def test_pytorch_agrees_in_all_directions_and_layouts(tmp_path, kind, limit):
+    names = ("forward", "input_grad", "weight_grad")
+    how = {"directions": names, "layouts": ("NCHW", "NHWC"), "kinds": (kind,), "limit": limit}
+    found = measured(tmp_path / "r.json", peers=("torch",), rounds=1, **how)
+    assert not faults(found)
+    assert len(found["rows"]) == 6 * limit
+    for row in found["rows"]:
+        assert str(row["beside"]).startswith("PyTorch"), row["skipped_sides"]
+
+
+@pytest.mark.parametrize("group", ["images", "pooling", "activations", "inception"])
+def test_the_other_groups_beside_what_is_installed(tmp_path, monkeypatch, group):
+    """Made small: an image of 64 x 64, two planes."""
+    from cuconv._bench import cases, layers
+
+    monkeypatch.setattr(cases, "IMAGE", 64)
+    monkeypatch.setattr(cases, "IMAGE_TAPS", (5,))
+    monkeypatch.setattr(cases, "POOLED", [(2, 9, 8)])
+    monkeypatch.setattr(cases, "ACTIVATED", [(2, 9, 8)])
+    small = {"3a": (6, 8, 4, 4, 6, 2, 4, 3)}
+    monkeypatch.setattr(layers, "inception_modules", lambda: small)
+    names = ("torch", "scipy", "opencv")
+    found = measured(tmp_path / "r.json", peers=names, groups=(group,), batches=(2,), rounds=1)
+    assert not faults(found)
+    assert found["rows"]
+    for row in found["rows"]:
+        assert "sides" in row
+        if len(found["missing"]) < 3:
+            assert row["beside"] or group != "images"
+
+
+def test_rows_come_in_the_order_of_their_weight():
+    names = [case.name.partition(":")[0] for case in tiny_cases(kinds=("float32", "float64"))]
+    assert names[0] == "plain"
+    kinds = [case.kind for case in tiny_cases(kinds=("float32", "float64"))]
+    assert kinds[:3] == ["float32", "float64", "float32"]
