@@ -147,12 +147,19 @@ def test_any_number_of_rows_makes_a_page(rows):
     assert report.report({"a.json": a_record(*rows)})[0]
 
 
+in_clone = pytest.mark.skipif(
+    not RECORDED.exists(), reason="source distributions leave out the recorded runs"
+)
+
+
+@in_clone
 def test_the_committed_page_is_what_the_command_prints():
     made = summary.page(record.read(RECORDED), RECORDED.name)
     committed = (ROOT / "docs" / "cpu_measured.md").read_text(encoding="utf-8")
     assert committed == "\n".join(made) + "\n"
 
 
+@in_clone
 def test_the_recorded_run_of_schema_1_makes_a_page():
     content = record.read(RECORDED)
     assert content["schema"] == record.SCHEMA
@@ -225,6 +232,7 @@ def test_records_are_compared_by_a_peer_they_have_in_common():
     assert len(found.apart) == 4
 
 
+@in_clone
 def test_old_records_compare_by_peers():
     content = record.read(RECORDED)
     found = compare(content, content)

@@ -102,6 +102,14 @@ def test_an_exponent_s_interval_holds_the_truth():
     assert bend.high - bend.low > 0.3
 
 
+def test_an_exponent_that_might_be_another_is_not_told():
+    fit = growth([1, 2, 4], [1, 3, 2])
+    assert fit.noisy
+    assert str(fit).startswith("(too noisy: ")
+    assert f"{fit.exponent:.2f}" not in str(fit)
+    assert str(growth([1, 2, 4], [1, 4, 16])) == "2.00 (2.00 to 2.00)"
+
+
 def test_two_sizes_have_no_exponent():
     assert growth([1, 2], [1, 2]) is None
     assert growth([2, 2, 2], [1, 2, 3]) is None

@@ -254,7 +254,7 @@ def sweep_picture(record: Row, sweep: Row) -> bytes | None:
         sizes, times = zip(*sorted(pairs), strict=True)
         words = f"{name}: exponent {fit}" if fit else name
         axes.plot(sizes, times, MARKERS[number % len(MARKERS)], color=colour, label=words)
-        if fit:
+        if fit and not fit.noisy:
             axes.plot(sizes, [fit.factor * n**fit.exponent for n in sizes], color=colour, alpha=0.6)
     axes.set_xscale("log")
     axes.set_yscale("log")

@@ -11,6 +11,7 @@ import numpy as np
 
 RESAMPLES = 2000
 WIDEST = 1.5  # upper end of an interval over its lower one: beyond it a ratio says nothing
+WIDEST_EXPONENT = 1.0  # from one end of the interval to the other: linear or quadratic?
 # Student's t, two-sided 95%, by degrees of freedom from 1; the last one serves all above.
 STUDENT = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
@@ -97,7 +98,13 @@ class Growth:
     high: float
     factor: float
 
+    @property
+    def noisy(self) -> bool:
+        return not self.high - self.low <= WIDEST_EXPONENT
+
     def __str__(self) -> str:
+        if self.noisy:
+            return f"(too noisy: {self.low:.1f} to {self.high:.1f})"
         return f"{self.exponent:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 

@@ -36,7 +36,7 @@ def compared(rows: Sequence[Row]) -> list[tuple[Row, Ratio]]:
 
 
 def means(rows: Sequence[Row]) -> dict[str, tuple[Ratio, int]]:
-    """Geometric means by what rows have in common, and of how many rows."""
+    """Geometric means by what rows have in common, and of how many; none that all rows have."""
     kinds: dict[str, list[Row]] = {"all rows": list(rows)}
     kinds["3x3 stride 1"] = [row for row in rows if row.get("plain_3x3")]
     for name in ("kind", "direction", "layout"):
@@ -46,7 +46,12 @@ def means(rows: Sequence[Row]) -> dict[str, tuple[Ratio, int]]:
     for batch in sorted({row["x_shape"][0] for row in rows}):
         kinds[f"batch {batch}"] = [row for row in rows if row["x_shape"][0] == batch]
     found = {words: [ratio for _, ratio in compared(some)] for words, some in kinds.items()}
-    return {words: (geometric_mean(some), len(some)) for words, some in found.items() if some}
+    every = len(found["all rows"])
+    return {
+        words: (geometric_mean(some), len(some))
+        for words, some in found.items()
+        if some and (words == "all rows" or len(some) < every)
+    }
 
 
 def lines(rows: Sequence[Row]) -> list[str]:
