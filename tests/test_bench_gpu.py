@@ -15,7 +15,7 @@ from bench_helpers import TINY, has, settings
 from cuconv._backends import cuda, host_backend
 from cuconv._bench import cases, gpu, record, roofline, run, sides
 from cuconv._bench.exact import make_check
-from cuconv._bench.gpu import WAIT_CYCLES, CudaDevice
+from cuconv._bench.gpu import WAIT_CYCLES, WAIT_CYCLES_A_CALL, CudaDevice
 from cuconv._bench.peers import cudnn_frontend
 from cuconv._bench.peers.torch import TorchPeer
 from cuconv._bench.run import Run, faults
@@ -82,7 +82,8 @@ class Cupy:
         )
 
     def get_default_memory_pool(self):
-        return types.SimpleNamespace(free_bytes=lambda: 0)
+        free = LOG.append
+        return types.SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: free("free"))
 
     def asnumpy(self, array):
         return np.asarray(array)
@@ -121,7 +122,13 @@ def moving(calls, step=2.0):
 def test_calls_are_between_events_behind_a_waiting_kernel(device):
     assert device.milliseconds(moving([]), [3, 4, 5]) == pytest.approx(2.0)
     calls = [f"call {i}" for i in (3, 4, 5)]
-    assert list(LOG) == [f"wait {WAIT_CYCLES}", "record", *calls, "record", "synchronize"]
+    assert list(LOG) == [
+        f"wait {WAIT_CYCLES + 3 * WAIT_CYCLES_A_CALL}",
+        "record",
+        *calls,
+        "record",
+        "synchronize",
+    ]
 
 
 def test_short_kernels_share_a_turn_and_buffers_rotate(device):
@@ -213,6 +220,7 @@ def test_a_whole_run(tmp_path):
     assert all(row["sides"][row["ours"]]["rotates_result"] for row in found["rows"])
     assert all("cuconv one-shot" not in row["sides"] for row in found["rows"])
     assert LOG[0] == "enter"
+    assert LOG.count("free") == 12  # after every row
     assert LOG[-1] == "exit"
 
 

@@ -50,6 +50,10 @@ class Device(Protocol):
         """Bytes that buffers may take."""
         ...
 
+    def release(self) -> None:
+        """Gives back what memory pools keep of a case."""
+        ...
+
     def bandwidth(self, times: int) -> float:
         """Bytes a second: the best of copying and reading large arrays so many times."""
         ...
@@ -129,6 +133,8 @@ class CpuDevice:
             line = next(line for line in lines if line.startswith("MemAvailable"))
             return int(line.split()[1]) * 1024 // 4
         return 1 << 30
+
+    def release(self) -> None: ...
 
     @cached_property
     def large(self) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ from cuconv._bench.statistics import paired_ratio
 from cuconv._bench.timing import timed
 
 LIMIT_TIMES = 8
+PLAN = "cuconv plan"
 REFUSALS = (RuntimeError, ValueError, TypeError, NotImplementedError)
 
 
@@ -120,8 +121,10 @@ def measured_with(buffers: Buffers, lab: Lab) -> dict[str, Any]:
     row["ours"] = own.name
     row |= {name: own.facts.get(name) for name in ("algo", "variant", "workspace_bytes")}
     began = time.perf_counter()
-    row["errors"][own.name] = check.errors(own.canonical(own.call(0)), peer=False)
-    row["checked_after_ms"] = 1e3 * (time.perf_counter() - began)
+    result = own.call(0)
+    lab.device.synchronize()
+    row["first_call_ms"] = 1e3 * (time.perf_counter() - began)
+    row["errors"][own.name] = check.errors(own.canonical(result), peer=False)
     ready = [own]
     for side in [*more, *peer_sides(buffers, lab)]:
         if isinstance(side, Skipped):
@@ -130,10 +133,8 @@ def measured_with(buffers: Buffers, lab: Lab) -> dict[str, Any]:
             row["wrong" if verdict.startswith("wrong") else "skipped_sides"][side.name] = verdict
         else:
             ready.append(side)
-    if lab.device.name == "cpu":
-        poison(buffers)
-        if buffers.case.of == "conv" and buffers.case.direction == "forward":
-            row |= memory.of_plan(buffers)
+    if lab.device.name == "cpu" and buffers.case.of == "conv" and own.name.startswith(PLAN):
+        row |= memory.of_plan(buffers, lab.settings.algos[0])
     settings = lab.settings
     found = timed(ready, lab.device, buffers.count, settings.seconds, settings.rounds)
     plain = ("algo", "variant", "workspace_bytes")
@@ -271,6 +272,7 @@ class Run:
                         break
                     tell(case, number, len(left))
                     self.content["rows"].append(measured(case, lab))
+                    lab.device.release()
                     if lab.device.shares:
                         self.measure_roofline(lab, 2)
                     self.content["complete"] = not self.missing_cases()
