@@ -12,7 +12,7 @@ import pytest
 
 import cuconv
 from bench_helpers import TINY, has, settings
-from cuconv._backends import cuda, host_backend
+from cuconv._backends import cuda
 from cuconv._bench import cases, gpu, record, roofline, run, sides
 from cuconv._bench.exact import make_check
 from cuconv._bench.gpu import WAIT_CYCLES, WAIT_CYCLES_A_CALL, CudaDevice
@@ -102,7 +102,6 @@ def device(monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", no_smi)
     monkeypatch.setattr(cases, "MIXED", TINY)
-    monkeypatch.setattr(sides, "device_backend", lambda number: host_backend())
     plan = cuconv.Conv2dPlan
     monkeypatch.setattr(
         cuconv, "Conv2dPlan", lambda *a, device, **options: plan(*a, device="cpu", **options)

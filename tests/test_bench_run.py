@@ -76,7 +76,9 @@ def test_a_record_holds_what_docs_say(tmp_path, beside):
 @pytest.mark.parametrize("direction", ["input_grad", "weight_grad"])
 def test_gradients_without_peers(tmp_path, direction):
     found = measured(tmp_path / "r.json", directions=(direction,), layouts=("NHWC",))
-    assert all(row["ratio"] is None and set(row["sides"]) == {"cuconv"} for row in found["rows"])
+    assert all(
+        row["ratio"] is None and set(row["sides"]) == {"cuconv plan"} for row in found["rows"]
+    )
     assert not faults(found)
 
 

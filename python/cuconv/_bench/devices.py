@@ -24,7 +24,6 @@ UNKNOWN_CACHE = 32 << 20
 
 class Device(Protocol):
     name: str  # "cpu" or "cuda"
-    number: int  # of a GPU
     xp: Any  # numpy or cupy
     cache_bytes: int  # of the last cache
     turn_ms: float  # a side's turn is at least so long
@@ -92,7 +91,6 @@ def host_milliseconds(call: Call, numbers: Sequence[int], wait: Callable[[], Non
 
 class CpuDevice:
     name = "cpu"
-    number = 0
     xp: Any = np
     turn_ms = 20.0
     # Threads of BLAS and OpenMP spin for some hundredths of a second after their work, and would

@@ -20,7 +20,6 @@ from cuconv._bench.statistics import paired_ratio
 from cuconv._bench.timing import timed
 
 LIMIT_TIMES = 8
-PLAN = "cuconv plan"
 REFUSALS = (RuntimeError, ValueError, TypeError, NotImplementedError)
 
 
@@ -133,7 +132,7 @@ def measured_with(buffers: Buffers, lab: Lab) -> dict[str, Any]:
             row["wrong" if verdict.startswith("wrong") else "skipped_sides"][side.name] = verdict
         else:
             ready.append(side)
-    if lab.device.name == "cpu" and buffers.case.of == "conv" and own.name.startswith(PLAN):
+    if lab.device.name == "cpu" and buffers.case.of == "conv":
         row |= memory.of_plan(buffers, lab.settings.algos[0])
     settings = lab.settings
     found = timed(ready, lab.device, buffers.count, settings.seconds, settings.rounds)

@@ -12,11 +12,8 @@ import numpy as np
 
 import cuconv
 from cuconv._arguments import FAMILIES
-from cuconv._backends import device_backend, host_backend
 from cuconv._bench.cases import Case, channels_first, in_layout, module_layers, nbytes
 from cuconv._bench.devices import Call, Device
-from cuconv._conv import Convolution, conv_options
-from cuconv._problem import conv_call
 
 MOST_SETS = 2048
 COPIES = 3  # of the operands: peers may want them in layouts of their own
@@ -130,7 +127,7 @@ def own_sides(buffers: Buffers, algos: tuple[str, ...]) -> list[Side | Skipped]:
     found: list[Side | Skipped] = []
     for algo in algos:
         word = "" if algo == "auto" else f" {algo}"
-        name = f"cuconv plan{word}" if case.direction == "forward" else f"cuconv{word}"
+        name = f"cuconv plan{word}"
         try:
             found.append(conv_side(name, buffers, algo))
         except cuconv.UnsupportedError as error:
@@ -141,57 +138,37 @@ def own_sides(buffers: Buffers, algos: tuple[str, ...]) -> list[Side | Skipped]:
 
 
 def conv_side(name: str, buffers: Buffers, algo: str) -> Side:
-    case, device = buffers.case, buffers.device
-    how: dict[str, Any] = {"precision": case.precision, "layout": case.layout}
-    into: Callable[[int], dict[str, Any]] = lambda i: {}  # noqa: E731
-    if buffers.outs:
-        into = lambda i: {"out": buffers.outs[i]}  # noqa: E731
-    first, second = buffers.first, buffers.second
-    x_shape, w_shape = (in_layout(s, case.layout) for s in (case.x_shape, case.w_shape))
+    case, first, second, outs = buffers.case, buffers.first, buffers.second, buffers.outs
     context, family = selected(algo)
     with context:
-        facts = executor_facts(case, device, family)
-        if case.direction == "forward":
-            plan = cuconv.Conv2dPlan(
-                x_shape, w_shape, case.dtype, device=device.name, algo=family, **how, **case.options
-            )
-            function: Call = lambda i: plan(first[i], second[i], **into(i))  # noqa: E731
-        else:
-            gradient = getattr(cuconv, f"conv2d_{case.direction}")
-            shape = x_shape if case.direction == "input_grad" else w_shape
-            options = {**how, **case.options, "algo": family}
-            function = lambda i: gradient(first[i], second[i], shape, **options, **into(i))  # noqa: E731
+        plan = plan_of(case, buffers.device.name, family)
+    facts = {f: getattr(plan, f) for f in ("algo", "variant", "workspace_bytes")}
+    if outs:
+        function: Call = lambda i: plan(first[i], second[i], out=outs[i])  # noqa: E731
+    else:
+        function = lambda i: plan(first[i], second[i])  # noqa: E731
 
-    def call(i: int) -> Any:
+    def forced(i: int) -> Any:
         with selected(algo)[0]:
             return function(i)
 
-    return Side(
-        name,
-        function if algo in ALGOS else call,
-        view_of(case),
-        False,
-        bool(buffers.outs),
-        facts=facts,
+    call = function if algo in ALGOS else forced
+    return Side(name, call, view_of(case), False, bool(outs), facts=facts)
+
+
+def plan_of(case: Case, device: str, algo: str) -> Any:
+    x_shape, w_shape = (in_layout(s, case.layout) for s in (case.x_shape, case.w_shape))
+    plan = cuconv.Conv2dPlan(
+        x_shape,
+        w_shape,
+        case.dtype,
+        device=device,
+        precision=case.precision,
+        layout=case.layout,
+        algo=algo,
+        **case.options,
     )
-
-
-def executor_facts(case: Case, device: Device, family: str) -> dict[str, Any]:
-    """The kernel that a family uses for a case, in any direction."""
-    if family == "autotune":
-        return {"algo": "autotune", "variant": "", "workspace_bytes": None}
-    shapes = (in_layout(s, case.layout) for s in (case.x_shape, case.w_shape))
-    call = conv_call(2, case.dtype, *shapes, layout=case.layout, **case.options)
-    conjugate = case.direction != "forward"
-    how = conv_options(case.dtype, precision=case.precision, algo=family, conjugate=conjugate)
-    backend = host_backend() if device.name == "cpu" else device_backend(device.number)
-    convolution: Any = Convolution(case.direction, call, how)  # type: ignore[arg-type]
-    executor = convolution.executor(backend)
-    return {
-        "algo": executor.algo,
-        "variant": executor.variant,
-        "workspace_bytes": executor.workspace_bytes,
-    }
+    return plan if case.direction == "forward" else getattr(plan, case.direction)
 
 
 def one_shot(buffers: Buffers) -> Side:
