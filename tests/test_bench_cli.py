@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -167,6 +168,7 @@ def test_measuring_needs_no_more_than_numpy():
     """Drawing and the command line have their extra; the measuring itself does not need it."""
     code = (
         "import sys\n"
+        f"sys.path.insert(0, {str(Path(cuconv.__file__).resolve().parents[1])!r})\n"
         "for name in ('click', 'rich', 'matplotlib', 'cv2', 'scipy', 'torch'):\n"
         "    sys.modules[name] = None\n"
         "import cuconv._bench.run, cuconv._bench.report, cuconv._bench.compare\n"

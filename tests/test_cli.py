@@ -16,7 +16,7 @@ from cuconv import config
 from cuconv._cli import _check_cases, check
 from cuconv._version import __version__
 
-COMMANDS = ("info", "check", "filter", "demo")
+COMMANDS = ("info", "check", "filter", "demo", "bench")
 
 
 def test_help_names_every_command(capsys):
