@@ -12,7 +12,7 @@ import pytest
 from scipy import ndimage, signal
 
 from cli_helpers import assert_one_line, run
-from cuconv import _files
+from cuconv import _atomic
 from cuconv._cli import _demo_steps as steps
 from cuconv._cli import demo
 
@@ -254,7 +254,7 @@ def test_a_full_disk_leaves_no_folder(capsys, monkeypatch, tmp_path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(_files.os, "fsync", full)
+        patched.setattr(_atomic.os, "fsync", full)
         patched.setattr(demo, "sheet_png", lambda *arguments: b"sheet")
         patched.setattr(demo, "section_png", lambda *arguments: b"section")
         outcome = run(capsys, "demo", "--image", picture, "--out", tmp_path / "a" / "b")

@@ -14,7 +14,7 @@ import pytest
 from scipy import ndimage
 
 from cli_helpers import assert_one_line, run
-from cuconv._cli import _files
+from cuconv import _atomic
 from cuconv._cli._device import Device
 
 SCIPY_MODES = {"reflect": "mirror", "replicate": "nearest", "circular": "wrap", "zeros": "constant"}
@@ -333,7 +333,7 @@ def test_a_full_disk_leaves_the_old_file(capsys, monkeypatch, folder, call):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(_files.os, call, full)
+        patched.setattr(_atomic.os, call, full)
         outcome = run(capsys, "filter", folder / "good.png", folder / "old.png", "-k", "sobel")
     assert_one_line(outcome, "cannot write", "old.png", os.strerror(errno.ENOSPC))
     assert (folder / "old.png").read_bytes() == b"precious"
@@ -348,7 +348,7 @@ def test_an_interrupted_write_leaves_the_old_file(capsys, monkeypatch, folder):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(_files.os, "fsync", interrupt)
+        patched.setattr(_atomic.os, "fsync", interrupt)
         outcome = run(capsys, "filter", folder / "good.png", folder / "old.png", "-k", "sobel")
     assert (outcome.code, outcome.err.strip()) == (130, "cuconv: interrupted")
     assert (folder / "old.png").read_bytes() == b"precious"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cuconv._backends import VARIABLE, current_choice, is_cuda_available
+from cuconv._machine import processor
 from cuconv._version import __version__
 
 Section = dict[str, str]
@@ -87,14 +88,6 @@ def cpu() -> Section:
         "NumPy": np.__version__,
         "BLAS": blas(),
     }
-
-
-def processor() -> str:
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
-        for line in lines:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def blas() -> str:

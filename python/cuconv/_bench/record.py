@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cuconv import config
-from cuconv._files import write_atomically
+from cuconv._atomic import replace_file
 from cuconv._version import __version__
 
 SCHEMA = 2
@@ -90,7 +90,7 @@ def write(path: Path, record: dict[str, Any]) -> None:
     """At once or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
+        replace_file(path, (json.dumps(record, indent=1) + "\n").encode())
     except OSError as error:
         raise RecordError(f"cannot write {path}: {error.strerror or error}") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 import cuconv
 from cuconv._cli._errors import CliError
+from cuconv._machine import processor
 
 device_option = click.option(
     "--device",
@@ -36,7 +36,7 @@ class Device:
 
 def open_device(name: str) -> Device:
     if name == "cpu" or (name == "auto" and not cuconv.is_cuda_available()):
-        return Device("cpu", _cpu_model(), np.ascontiguousarray, np.asarray, lambda: None)
+        return Device("cpu", processor(), np.ascontiguousarray, np.asarray, lambda: None)
     if not cuconv.is_cuda_available():
         raise CliError("--device cuda: cuconv cannot use a GPU here; `cuconv info` says why")
     import cupy
@@ -45,14 +45,3 @@ def open_device(name: str) -> Device:
     return Device(
         "cuda", model, cupy.asarray, cupy.asnumpy, cupy.cuda.get_current_stream().synchronize
     )
-
-
-def _cpu_model() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine()

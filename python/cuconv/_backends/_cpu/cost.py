@@ -7,11 +7,9 @@ cache. What is done with them: `_rules.py`.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
 import operator
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, astuple, dataclass
@@ -20,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cuconv._atomic import read_json, update_json
 from cuconv._backends._cpu import threads
 from cuconv._backends._cpu.blocks import Scratch
 from cuconv._backends._cpu.lowered import is_pointwise
@@ -94,21 +93,14 @@ def rates() -> Rates:
     """From the file, else measured and written there; a file that cannot be used is replaced."""
     file = rates_file()
     try:
-        found = Rates(**{name: float(v) for name, v in json.loads(file.read_text()).items()})
+        found = Rates(**{name: float(v) for name, v in read_json(file).items()})
         if all(0 < v < 1 for v in asdict(found).values()):
             return found
     except (OSError, ValueError, TypeError, AttributeError):
         pass
     found = measure()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=file.parent, prefix=file.name, suffix=".tmp", delete=False
-        ) as temporary:
-            json.dump(asdict(found), temporary, indent=1)
-        os.replace(temporary.name, file)
-    except OSError:
-        pass  # measured again by the next process
+    with contextlib.suppress(OSError):  # then the next process measures again
+        update_json(file, lambda: asdict(found))
     return found
 
 
