@@ -143,7 +143,9 @@ class Convolution:
 
     def tuned(self, backend: Backend, run: Any, again: bool = False) -> ConvExecutor:
         problem = self.problem
-        family = autotune.fastest_family(backend, self.direction, problem, self.options, run, again)
+        family = autotune.fastest_family(
+            backend, self.direction, problem, self.options, run, again, self.call.layout.name
+        )
         return backend.conv(self.direction, problem, replace(self.options, algo=family))
 
     def canonical(self, a: Array, b: Array) -> tuple[Array, Array]:

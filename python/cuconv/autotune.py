@@ -1,52 +1,118 @@
 """Timing the algorithms that can do a problem, once, and remembering the fastest.
 
-The answer is kept in memory and in a JSON file, by problem, device and package version.
+The answer is kept in memory and in a file, by problem, device and package version. What is in the
+file counts: with the same file the same algorithm is used, in every process. See docs/autotune.md.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import os
-import platform
-import tempfile
-import time
-import warnings
-from collections.abc import Callable
-from dataclasses import asdict, replace
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cuconv._backends._protocol import Backend, ConvExecutor, ConvOptions, Direction
-from cuconv._folders import cache_folder
+from cuconv import _answers, _clocks
+from cuconv import _arguments as arguments
+from cuconv._answers import Entries, Entry, cache_file
+from cuconv._backends._protocol import Backend, Candidate, ConvExecutor, ConvOptions, Direction
+from cuconv._machine import processor
 from cuconv._problem import ConvProblem
+from cuconv._timing import SECONDS, Clock, Measured, measure
 from cuconv._version import __version__
 
-ROUNDS = 5  # each candidate is timed so often, in turns with the others; the fastest time counts
+_memory: dict[Path, Entries] = {}  # by file: what it held when it was first read, and since
+# The same by what a call has at hand: a key in words takes longer than many a convolution.
+_quick: dict[tuple[Any, ...], Entry] = {}
+_turn = threading.RLock()  # timings of two threads would disturb each other
 
-_memory: dict[Path, dict[str, str]] = {}  # by file: problem -> family
-_warned: set[Path] = set()
+
+def _forget() -> None:
+    """A forked child may have a lock that one of its parent's threads held."""
+    global _turn
+    _turn = threading.RLock()
 
 
-def cache_file() -> Path:
-    return cache_folder() / f"autotune-{__version__}.json"
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def forget() -> None:
+    """What is in memory; the file is read again when it is next needed."""
+    with _turn:
+        _memory.clear()
+        _quick.clear()
+
+
+# ---- how to time ----
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How the calls inside a `with asked(...)` time, and what they found."""
+
+    again: bool = False  # time even where an answer is known
+    seconds: float = SECONDS  # of each candidate
+    cold: bool = False  # empty the caches before each call
+    found: list[Entry] = field(default_factory=list)  # timed inside
+    known: list[Entry] = field(default_factory=list)  # before
+
+
+_asked: ContextVar[Asked | None] = ContextVar("cuconv_autotune", default=None)
+
+
+@contextmanager
+def asked(again: bool = True, seconds: float = SECONDS, cold: bool = False) -> Iterator[Asked]:
+    """For the tuning inside: other than what `algo="autotune"` does."""
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"seconds must be a number, got {arguments.show(seconds)}")
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"seconds must be positive and finite, got {seconds}")
+    how = Asked(again, float(seconds), arguments.flag("cold", cold))
+    token = _asked.set(how)
+    try:
+        yield how
+    finally:
+        _asked.reset(token)
+
+
+# ---- what an answer is for ----
+
+
+@lru_cache(maxsize=16)
+def gpu_name(device_id: int) -> str:
+    import cupy
+
+    return _answers.shortened(
+        cupy.cuda.runtime.getDeviceProperties(device_id)["name"].decode(errors="replace")
+    )
 
 
 def device_name(backend: Backend) -> str:
     if backend.device == "cuda":
-        import cupy
+        return gpu_name(backend.device_id)  # type: ignore[attr-defined]
+    from cuconv._backends._cpu import threads
 
-        properties = cupy.cuda.runtime.getDeviceProperties(backend.device_id)  # type: ignore[attr-defined]
-        return str(properties["name"].decode())
-    return f"{backend.name} on {platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    number = threads.count()
+    name = f"{backend.name} {getattr(backend, 'flavour', '')}".strip()
+    return _answers.shortened(f"{processor()}, {number} thread{'s' * (number > 1)} ({name})")
 
 
-def key_of(
-    backend: Backend, direction: Direction, problem: ConvProblem, options: ConvOptions
-) -> str:
-    facts: dict[str, Any] = {"device": device_name(backend), "direction": direction}
+def facts_of(
+    direction: Direction, problem: ConvProblem, options: ConvOptions, layout: str
+) -> dict[str, Any]:
+    facts: dict[str, Any] = {"direction": direction, "layout": layout}
     facts.update(asdict(problem), dtype=problem.dtype.name, **asdict(options))
     del facts["algo"]
-    return json.dumps(facts, sort_keys=True)
+    return facts
+
+
+# ---- the answer ----
 
 
 def fastest_family(
@@ -56,6 +122,7 @@ def fastest_family(
     options: ConvOptions,
     run: Callable[[ConvExecutor], None],
     again: bool = False,
+    layout: str = "",
 ) -> str:
     """The family to use, from memory, from disk, or by timing `run` on every candidate.
 
@@ -63,91 +130,78 @@ def fastest_family(
     ----------
     run : calls the executor it is given on the user's arrays
     again : time even where an answer is known
+    layout : the caller's, which says how the arrays lie
     """
+    how = _asked.get() or Asked()
+    again = again or how.again
+    file, device = cache_file(), device_name(backend)
+    spot = (file, device, backend, direction, problem, options, layout)
+    if not again and spot in _quick:
+        how.known.append(_quick[spot])
+        return _quick[spot].family
     candidates = backend.conv_candidates(direction, problem, options)
-    families = [c.algo for c in candidates if c.supported]
-    if not families:
-        return "auto"
-    file = cache_file()
-    known = _memory.setdefault(file, read(file))
-    key = key_of(backend, direction, problem, options)
-    if again or known.get(key) not in families:
-        executors = {
-            family: backend.conv(direction, problem, replace(options, algo=family))
-            for family in families
-        }
-        times = measure(backend, executors, run)
-        known[key] = min(times, key=lambda family: times[family])
-        write(file, known)
-    return known[key]
+    able = sorted((c for c in candidates if c.supported), key=lambda c: c.cost)
+    families = [c.algo for c in able]
+    if len(families) < 2:
+        return families[0] if families else "auto"
+    facts = facts_of(direction, problem, options, layout)
+    key = _answers.key_of(device, __version__, facts)
+    with _turn:
+        if file not in _memory:
+            _memory[file] = _answers.read(file)
+        entry = _memory[file].get(key)
+        if not again and entry is not None and entry.family in families:
+            how.known.append(entry)
+        else:
+            executors: dict[str, ConvExecutor] = {}
+
+            def timed(family: str) -> None:
+                if family not in executors:
+                    one = replace(options, algo=family)
+                    executors[family] = backend.conv(direction, problem, one)
+                run(executors[family])
+
+            runs = {family: lambda family=family: timed(family) for family in families}
+            measured = measure(runs, clock_for(backend, how.cold), how.seconds)
+            if not measured.seconds:
+                return "auto"  # which will say what is wrong
+            found = entry_of(device, facts, candidates, measured, how.cold)
+            entry = _answers.add(
+                file, found, lambda there: not again and there.family in measured.seconds
+            )
+            _memory[file][key] = entry
+            how.found.append(entry)
+        _quick[spot] = entry
+    return entry.family
 
 
-def measure(
-    backend: Backend, executors: dict[str, ConvExecutor], run: Callable[[ConvExecutor], None]
-) -> dict[str, float]:
-    """Seconds each executor takes, interleaved so that a disturbance meets them all."""
-    times = dict.fromkeys(executors, float("inf"))
-    if len(executors) == 1:
-        return times
-    for executor in executors.values():
-        run(executor)  # caches and pools fill outside the timing
-    for _ in range(ROUNDS):
-        for family, executor in executors.items():
-            synchronize(backend)
-            began = time.perf_counter()
-            run(executor)
-            synchronize(backend)
-            times[family] = min(times[family], time.perf_counter() - began)
-    return times
-
-
-def synchronize(backend: Backend) -> None:
+def clock_for(backend: Backend, cold: bool) -> Clock:
     if backend.device == "cuda":
         import cupy
 
-        cupy.cuda.get_current_stream().synchronize()
+        device: int = backend.device_id  # type: ignore[attr-defined]
+        return _clocks.EventClock(cupy, device, cold)
+    return _clocks.HostClock(_clocks.host_flush() if cold else None)
 
 
-# ---- the file ----
-
-
-def read(file: Path) -> dict[str, str]:
-    """The answers on disk; none where there is no file, or a broken one (with a warning)."""
-    try:
-        entries = json.loads(file.read_text())
-        if not isinstance(entries, dict):
-            raise ValueError("not a table")
-        if not all(isinstance(v, str) for v in entries.values()):
-            raise ValueError("an answer is not a word")
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        complain(file, f"the autotune cache {file} is ignored: {error}")
-        return {}
-    return entries
-
-
-def write(file: Path, known: dict[str, str]) -> None:
-    """Replaces the file in one step, keeping what others have added to it meanwhile."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        merged = {**read(file), **known}
-        with tempfile.NamedTemporaryFile(
-            "w", dir=file.parent, prefix=file.name, suffix=".tmp", delete=False
-        ) as temporary:
-            try:
-                json.dump(merged, temporary, indent=1, sort_keys=True)
-                temporary.flush()
-                os.fsync(temporary.fileno())
-                os.replace(temporary.name, file)
-            except BaseException:
-                os.unlink(temporary.name)
-                raise
-    except OSError as error:
-        complain(file, f"the autotune cache {file} cannot be written: {error}")
-
-
-def complain(file: Path, message: str) -> None:
-    if file not in _warned:
-        _warned.add(file)
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
+def entry_of(
+    device: str,
+    facts: dict[str, Any],
+    candidates: list[Candidate],
+    measured: Measured,
+    cold: bool,
+) -> Entry:
+    seconds = measured.seconds
+    family = min(seconds, key=lambda name: seconds[name])
+    skipped = {c.algo: c.reason for c in candidates if not c.supported} | measured.failed
+    return Entry(
+        device=device,
+        version=__version__,
+        problem=facts,
+        family=family,
+        variant=next(c.variant for c in candidates if c.algo == family),
+        seconds=seconds,
+        skipped={name: _answers.shortened(why) for name, why in skipped.items()},
+        cold=cold,
+        date=_answers.now(),
+    )

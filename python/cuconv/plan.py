@@ -24,6 +24,8 @@ from cuconv._docstrings import documented
 from cuconv._explain import explanation
 from cuconv._problem import conv_call, transposed_call
 from cuconv._quick import QuickCall, quick_call
+from cuconv._timing import SECONDS
+from cuconv.autotune import asked
 
 DEVICES = ("cpu", "cuda")
 
@@ -186,8 +188,9 @@ class _Plan:
             self._tune(inputs, again=False)
         return self._convolution.run(inputs, out, self._executor(inputs.backend))
 
-    def _autotune(self, a: Any, b: Any) -> str:
-        return self._tune(self._operands(a, b, None, None), again=True)
+    def _autotune(self, a: Any, b: Any, seconds: float, cold: bool) -> str:
+        with asked(seconds=seconds, cold=cold):
+            return self._tune(self._operands(a, b, None, None), again=True)
 
     def _tune(self, inputs: Operands, again: bool) -> str:
         convolution = self._convolution
@@ -222,12 +225,14 @@ class _ForwardPlan(_Plan):
     def __call__(self, x: Any, w: Any, bias: Any = None, out: Array | None = None) -> Array:
         return self._call(x, w, bias, out)
 
-    def autotune(self, x: Any, w: Any) -> str:
+    def autotune(self, x: Any, w: Any, *, seconds: float = SECONDS, cold: bool = False) -> str:
         """Times the families that can do this on these arrays, now, and uses the fastest.
 
-        Returns its name. The answer is kept for later plans and calls with `algo="autotune"`.
+        Each takes at most about `seconds`; with `cold`, its operands are out of the caches whenever
+        it begins. Returns its name. The answer is kept for later plans and calls with
+        `algo="autotune"`.
         """
-        return self._autotune(x, w)
+        return self._autotune(x, w, seconds, cold)
 
 
 class _InputGradPlan(_Plan):
@@ -236,8 +241,10 @@ class _InputGradPlan(_Plan):
     def __call__(self, grad_out: Any, w: Any, out: Array | None = None) -> Array:
         return self._call(grad_out, w, None, out)
 
-    def autotune(self, grad_out: Any, w: Any) -> str:
-        return self._autotune(grad_out, w)
+    def autotune(
+        self, grad_out: Any, w: Any, *, seconds: float = SECONDS, cold: bool = False
+    ) -> str:
+        return self._autotune(grad_out, w, seconds, cold)
 
 
 class _WeightGradPlan(_Plan):
@@ -246,8 +253,10 @@ class _WeightGradPlan(_Plan):
     def __call__(self, grad_out: Any, x: Any, out: Array | None = None) -> Array:
         return self._call(grad_out, x, None, out)
 
-    def autotune(self, grad_out: Any, x: Any) -> str:
-        return self._autotune(grad_out, x)
+    def autotune(
+        self, grad_out: Any, x: Any, *, seconds: float = SECONDS, cold: bool = False
+    ) -> str:
+        return self._autotune(grad_out, x, seconds, cold)
 
 
 class _ConvPlan(_ForwardPlan):
