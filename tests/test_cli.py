@@ -16,7 +16,7 @@ from cuconv import config
 from cuconv._cli import _check_cases, check
 from cuconv._version import __version__
 
-COMMANDS = ("info", "check", "filter", "demo", "bench")
+COMMANDS = ("info", "check", "filter", "demo", "tune", "bench")
 
 
 def test_help_names_every_command(capsys):

@@ -7,6 +7,7 @@ from cuconv._cli.check import check
 from cuconv._cli.demo import demo
 from cuconv._cli.filter import filter_image
 from cuconv._cli.info import info
+from cuconv._cli.tune import tune
 from cuconv._version import __version__
 
 
@@ -30,5 +31,5 @@ def group(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (info, check, filter_image, demo, bench):
+for command in (info, check, filter_image, demo, tune, bench):
     group.add_command(command)
