@@ -271,6 +271,45 @@ def test_the_gpu_s_name_is_asked_once(monkeypatch):
     autotune.gpu_name.cache_clear()
 
 
+def test_a_tuning_on_a_gpu_as_a_whole(monkeypatch):
+    """The faster by the GPU's time wins; it is kept under the GPU's name."""
+    from cuconv import _answers, autotune
+    from cuconv._backends._protocol import Candidate, ConvOptions
+
+    gpu = Gpu()
+    monkeypatch.setitem(sys.modules, "cupy", gpu)
+    autotune.gpu_name.cache_clear()
+    takes = {"direct": 3e-3, "im2col": 2e-3}
+
+    class Backend:
+        name, device, device_id = "cuda", "cuda", 1
+
+        def conv_candidates(self, direction, problem, options):
+            # The estimates have it the other way round.
+            found = [Candidate(n, True, "", 0, -s, f"{n}_kernel", "") for n, s in takes.items()]
+            return [*found, Candidate("fft", False, "no kernel", 0, 1.0, "", "")]
+
+        def conv(self, direction, problem, options):
+            return options.algo
+
+    def run(family):
+        gpu.now += takes[family]
+
+    problem = cuconv.Conv2dPlan((1, 2, 9, 9), (2, 2, 3, 3), "f4", device="cpu")._convolution.problem
+    question = (Backend(), "forward", problem, ConvOptions(algo="autotune"), run)
+    assert autotune.fastest_family(*question) == "im2col"
+    (entry,) = _answers.read_table(_answers.cache_file()).entries.values()
+    assert (entry.device, entry.family, entry.variant) == ("A GPU", "im2col", "im2col_kernel")
+    assert entry.seconds == pytest.approx(takes)
+    assert entry.skipped == {"fft": "no kernel"}
+    gpu.capturing = True
+    assert autotune.fastest_family(*question) == "im2col"  # is known
+    with pytest.raises(cuconv.UnsupportedError, match="captured"):
+        autotune.fastest_family(*question, again=True)
+    autotune.forget()
+    autotune.gpu_name.cache_clear()
+
+
 def test_times_are_believable():
     """With a real clock: who sleeps longer takes longer."""
     import time

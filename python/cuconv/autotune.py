@@ -7,6 +7,7 @@ file counts: with the same file the same algorithm is used, in every process. Se
 from __future__ import annotations
 
 import math
+import numbers
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -69,7 +70,7 @@ _asked: ContextVar[Asked | None] = ContextVar("cuconv_autotune", default=None)
 @contextmanager
 def asked(again: bool = True, seconds: float = SECONDS, cold: bool = False) -> Iterator[Asked]:
     """For the tuning inside: other than what `algo="autotune"` does."""
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+    if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real):
         raise TypeError(f"seconds must be a number, got {arguments.show(seconds)}")
     if not 0 < seconds < math.inf:
         raise ValueError(f"seconds must be positive and finite, got {seconds}")
