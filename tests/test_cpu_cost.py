@@ -47,6 +47,15 @@ def test_the_table_chooses(nominal, name, x, w, options, variant):
     assert plan.variant == variant
 
 
+def test_each_processor_has_rates_of_its_own(monkeypatch):
+    names = set()
+    for name in ("AMD EPYC 7543", "AMD EPYC 7543P", "x86_64", "/../Ü"):
+        monkeypatch.setattr(cost, "processor", lambda name=name: name)
+        names.add(cost.rates_file())
+    assert len(names) == 4
+    assert len({file.parent for file in names}) == 1
+
+
 def test_rates_are_measured_once_and_kept(monkeypatch):
     cost.rates.cache_clear()
     first = cost.rates()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, astuple, dataclass
@@ -24,6 +25,7 @@ from cuconv._backends._cpu.blocks import Scratch
 from cuconv._backends._cpu.lowered import is_pointwise
 from cuconv._backends._protocol import Array
 from cuconv._backends._rules import Estimate
+from cuconv._machine import processor
 from cuconv._problem import ConvProblem
 from cuconv._version import __version__
 
@@ -83,9 +85,11 @@ def measure() -> Rates:
 
 
 def rates_file() -> Path:
+    """Of this processor: machines may share the folder."""
     from cuconv._folders import cache_folder
 
-    return cache_folder() / f"cpu-{__version__}.json"
+    name = re.sub(r"[^a-z0-9]+", "-", processor().lower())[:60].strip("-")
+    return cache_folder() / f"cpu-{__version__}-{name}.json"
 
 
 @lru_cache(maxsize=1)
