@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -18,43 +18,7 @@ import pytest
 import cuconv
 from cuconv import _answers, _atomic, autotune
 from cuconv._backends._cpu import cost
-
-PROBLEM = {
-    "direction": "forward",
-    "rank": 2,
-    "dtype": "float32",
-    "layout": "NCHW",
-    "batch": 1,
-    "groups": 1,
-    "in_channels": 4,
-    "out_channels": 4,
-    "input": (1, 9, 9),
-    "kernel": (1, 3, 3),
-    "output": (1, 9, 9),
-    "stride": (1, 1, 1),
-    "pad_low": (0, 1, 1),
-    "pad_high": (0, 1, 1),
-    "dilation": (1, 1, 1),
-    "activation": None,
-    "conjugate": False,
-    "precision": "ieee",
-    "workspace_limit": None,
-}
-
-
-def entry(number=0, **changes):
-    made = _answers.Entry(
-        device="a device",
-        version="0.1.0",
-        problem={**PROBLEM, "batch": number},
-        family="direct",
-        variant="direct_taps",
-        seconds={"direct": 1e-3, "im2col": 2e-3},
-        skipped={"fft": "why not"},
-        cold=False,
-        date=_answers.now(),
-    )
-    return replace(made, **changes)
+from tune_entries import add, entry, numbers
 
 
 @pytest.fixture(autouse=True)
@@ -70,14 +34,6 @@ def file():
     found = _answers.cache_file()
     found.parent.mkdir(parents=True, exist_ok=True)
     return found
-
-
-def add(file, made):
-    return _answers.add(file, made, lambda there: False)
-
-
-def numbers(file):
-    return sorted(e.problem["batch"] for e in _answers.read_table(file).entries.values())
 
 
 def names(folder):
@@ -110,7 +66,7 @@ WRITER = """
 import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_autotune_file import add, entry, numbers
+from tune_entries import add, entry, numbers
 from cuconv import _atomic
 file = Path({file!r})
 """
@@ -137,7 +93,7 @@ def test_a_writer_killed_before_the_renaming_leaves_the_old_file(file):
     body = """
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
-for number in range(25):
+for number in range(15):
     began = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -153,7 +109,7 @@ for number in range(25):
     assert time.monotonic() - began < 3
 """
     finish(script(file, body))
-    assert numbers(file) == list(range(25))
+    assert numbers(file) == list(range(15))
     assert names(file.parent) == [file.name, f"{file.name}.lock"]
 
 
@@ -161,7 +117,7 @@ def test_a_writer_killed_at_any_time_loses_what_it_had_not_written(file):
     body = """
 import random
 draw = random.Random(1)
-for turn in range(20):
+for turn in range(12):
     told, tell = os.pipe()
     child = os.fork()
     if child == 0:
@@ -183,7 +139,7 @@ for turn in range(20):
 """
     finish(script(file, body))
     assert _answers.read_table(file).fault == ""
-    assert {number // 1000 for number in numbers(file)} == set(range(20))
+    assert {number // 1000 for number in numbers(file)} == set(range(12))
 
 
 def test_a_forked_child_does_not_keep_the_lock(file):

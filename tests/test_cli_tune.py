@@ -16,7 +16,7 @@ from cli_helpers import assert_one_line, run
 from cuconv import _answers, autotune
 from cuconv._cli import _tune_problems, _tune_run, _tune_table
 from cuconv._version import __version__
-from test_autotune_file import PROBLEM, add, entry
+from tune_entries import PROBLEM, add, entry
 
 SMALL = ("--x", "1,2,9,9", "--w", "2,2,3,3", "--seconds", "0.01", "--device", "cpu")
 
