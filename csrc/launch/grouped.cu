@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 
 #include "kernels/implicit_gemm/grouped.cuh"
 #include "launch/conv.h"
@@ -14,7 +15,10 @@ namespace {
 using SimtLoop = Simt<SimtTile64x64>;
 using TensorCoreLoop = TensorCore<TensorCoreTile64x64>;
 
-bool pooled(const GroupedConv& conv) { return conv.window[0] * conv.window[1] * conv.window[2] > 1; }
+bool pooled(const GroupedConv& conv) {
+  return std::any_of(std::begin(conv.window), std::end(conv.window),
+                     [](std::int64_t size) { return size > 1; });
+}
 
 ConvRequest request_of(DType dtype) { return {dtype, Precision::kIeee, 0}; }
 
@@ -118,6 +122,7 @@ std::string refuse_grouped(const std::vector<GroupedConv>& convs, DType dtype) {
     if (const std::string why = SimtLoop::refuse(request_of(dtype)); !why.empty()) return why;
   }
   constexpr double kMostBlocks = 1 << 30;
+  constexpr double kMostTaps = 1 << 10;  // taken again for every tile of filters, those in the padding too
   double blocks = 0;
   for (const GroupedConv& conv : convs) {
     const ConvProblem& p = conv.problem;
@@ -126,6 +131,9 @@ std::string refuse_grouped(const std::vector<GroupedConv>& convs, DType dtype) {
     }
     if (pooled(conv) && volume(p.filter) != 1) return "convolutions over maxima have a single tap";
     if (const std::string why = refuse_indices(Direction::kForward, p); !why.empty()) return why;
+    if (double(conv.window[0]) * double(conv.window[1]) * double(conv.window[2]) > kMostTaps) {
+      return "windows of more than 1024 taps are cheaper pooled first";
+    }
     if (double(p.n) * double(volume(p.out)) > double(kMostIndices)) return "its rows are more than 2^30";
     const TileShape tile = tile_of(dtype);
     blocks += (double(p.n) * double(volume(p.out)) / tile.block_m + 1) * (double(p.k) / tile.block_n + 1) *

@@ -27,7 +27,7 @@ def inception_reduce(
     layout: str | None = None,
     out: Array | None = None,
 ) -> list[Array]:
-    """Several 1x1 convolutions of one input; on a GPU one kernel, which reads the input once.
+    """Several 1x1 convolutions of one input; on a GPU a kernel for each four, which share it.
 
     y_i[n,k,p,q] = act(biases[i][k] + sum over c of x[n,c,p,q] * weights[i][k,c])
 
@@ -155,7 +155,8 @@ def max_pool_project(
     Notes
     -----
     Real dtypes only. The error bound is that of `conv2d`. On a GPU the maxima are taken while the
-    convolution loads its operand; the pooled array is never stored. Source: arXiv:1409.4842,
+    convolution loads its operand, and the pooled array is never stored, but for windows of more
+    than 1024 taps. Source: arXiv:1409.4842,
     section 4.
 
     Examples
