@@ -91,6 +91,23 @@ def storing(dtype):
 
 
 @pytest.mark.parametrize("dtype", problems.ALL, ids=str)
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_averages_have_the_same_bits_wherever_they_lie(emulated, layout, dtype):
+    """Neither batch nor alignment decides, though they choose loads and variants."""
+    x = problems.normal(np.random.default_rng(2), (3, 16, 5, 7), dtype)
+    x = x if layout == "NCHW" else np.moveaxis(x, 1, -1).copy()
+    few = x[:, :3] if layout == "NCHW" else x[..., :3]
+    calls = [(cuconv.avg_pool2d, (3, 2, 1)), (cuconv.global_avg_pool, ())]
+    for function, window in calls:
+        for values in (x, few.copy()):
+            want = emulated.run(function, values, *window, layout=layout)
+            for i in range(len(values)):
+                for alone in (values[i], problems.shifted_view(values[i])):
+                    got = emulated.run(function, alone, *window, layout=layout)
+                    assert got.tobytes() == want[i].tobytes()
+
+
+@pytest.mark.parametrize("dtype", problems.ALL, ids=str)
 @pytest.mark.parametrize("shape", [(2, 5, 7, 7), (1, 3, 30, 41), (2, 16, 4, 9), (2, 70, 3, 3)])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_whole_planes(emulated, dtype, shape, layout):

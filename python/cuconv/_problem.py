@@ -411,6 +411,15 @@ def pool_call(
     return PoolCall(order, x_shape, order.join(batch, channels, outputs), problem)
 
 
+def average_call(*arguments: Any, **options: Any) -> PoolCall:
+    """The same of an average, whose divisor has to be a 64-bit integer."""
+    call = pool_call(*arguments, **options)
+    count = math.prod(call.problem.window)
+    if count > LIMIT:
+        raise ValueError(f"kernel_size counts {count} positions, beyond 2**63 - 1")
+    return call
+
+
 def pooled_size(
     axis: str,
     size: int,

@@ -10,7 +10,7 @@ from cuconv._arrays import Operands, operands
 from cuconv._backends._protocol import Array
 from cuconv._docstrings import documented
 from cuconv._layout import read_layout
-from cuconv._problem import PoolCall, pool_call
+from cuconv._problem import PoolCall, average_call, pool_call
 
 _MAX_POOL = """<rank>-D max-pooling.
 
@@ -117,7 +117,7 @@ def _max_pool(
 def _avg_pool(rank: int, x: Any, kernel_size: Any, out: Any, **options: Any) -> Array:
     inputs = operands(("x", x), out=out, dtypes=DTYPES)
     (x,) = inputs.arrays
-    call = pool_call(rank, inputs.dtype, x.shape, kernel_size, **options)
+    call = average_call(rank, inputs.dtype, x.shape, kernel_size, **options)
     return run_avg_pool(inputs, call, out)
 
 

@@ -11,7 +11,7 @@ from cuconv._backends import backend_for
 from cuconv._backends._protocol import Array
 from cuconv._docstrings import documented
 from cuconv._layout import Layout, read_layout
-from cuconv._problem import pool_call
+from cuconv._problem import average_call
 
 _MAX_POOL_GRAD = """Gradient of `max_pool<rank>d` from the positions of the maxima.
 
@@ -116,7 +116,7 @@ def _avg_pool_grad(
     inputs = operands(("grad_out", grad_out), dtypes=DTYPES)
     (gy,) = inputs.arrays
     x_shape = arguments.shape("input_shape", input_shape)
-    call = pool_call(rank, inputs.dtype, x_shape, kernel_size, x_name="input_shape", **options)
+    call = average_call(rank, inputs.dtype, x_shape, kernel_size, x_name="input_shape", **options)
     if gy.shape != call.y_shape:
         raise ValueError(
             f"grad_out has shape {gy.shape}, but for an input of shape {x_shape} it must have "

@@ -4,7 +4,7 @@
 //   y[n,c,o]  = (sum over taps t of x[n, c, o*stride - pad_low + t]) / divisor(o)     (outside x: 0)
 //   gx[n,c,i] = sum over the windows o that hold i of gy[n,c,o] / divisor(o)
 //
-// The divisor counts taps as `divisor_of` says. The gradient gathers: the windows over a position are a box
+// A window's sum is that of its rows' sums. The divisor counts taps as `divisor_of` says. The gradient gathers: the windows over a position are a box
 // of outputs, found by two divisions an axis, so there is nothing to scatter and the order of each sum is
 // fixed.
 //
@@ -31,9 +31,11 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kPoolThreads) avg_pool_kernel(PoolProble
     for (std::int64_t t = d.first; t < d.last; ++t) {
       for (std::int64_t r = h.first; r < h.last; ++r) {
         const T* row = plane + (d.start + t) * p.x_stride[2] + (h.start + r) * p.x_stride[3];
+        Acc of_row{};
         for (std::int64_t s = w.first; s < w.last; ++s) {
-          sum = add(sum, widen(row[(w.start + s) * p.x_stride[4]]));
+          of_row = add(of_row, widen(row[(w.start + s) * p.x_stride[4]]));
         }
+        sum = add(sum, of_row);
       }
     }
     const std::int64_t divisor = divisor_of(p, 0, d) * divisor_of(p, 1, h) * divisor_of(p, 2, w);

@@ -2,10 +2,12 @@
 //
 //   y[n,c] = (sum over all positions i of x[n,c,i]) / positions
 //
-// Channels first: a block sums a plane, 16 bytes a load whatever the plane's alignment; ends by elements.
-// Channels last: a block's threads stand in kGlobalLanes columns of kWidth channels and share the positions
-// out among their rows. Both add the threads' sums in a fixed order, the same bits on every run, for which
-// neither batch nor device matter. avg_pool.cuh, the simpler sibling, has a single thread for each average.
+// Channels first: a block sums a plane, kWidth neighbours a thread: by one load of 16 bytes where the plane
+// is aligned to that, else by elements, which the L1 cache then serves. Channels last: a block's threads
+// stand in kGlobalLanes columns of kWidth channels and share the positions out among their rows. Both share
+// the positions out by number and add the threads' sums in a fixed order: the same bits wherever a plane
+// lies, in whatever batch, on any device. avg_pool.cuh, the simpler sibling, has a single thread for each
+// average.
 //
 // Floor: x read once.
 #pragma once
@@ -13,7 +15,7 @@
 #include "device/reduce.cuh"
 #include "device/vec.cuh"
 #include "kernels/pool/reduction.cuh"
-#include "kernels/pool/tiled.cuh"
+#include "kernels/pool/tile.cuh"
 
 namespace cuconv {
 
@@ -37,16 +39,17 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kPoolThreads)
     const std::int64_t n = plane / p.c, c = plane - n * p.c;
     const T* first = x + n * p.x_stride[0] + c * p.x_stride[1];
     Acc sum{};
-    for (std::int64_t begin = std::int64_t{threadIdx.x} * kWidth - elements_past(first); begin < volume;
+    const bool aligned = elements_past(first) == 0;
+    for (std::int64_t begin = std::int64_t{threadIdx.x} * kWidth; begin < volume;
          begin += std::int64_t{blockDim.x} * kWidth) {
-      if (begin >= 0 && begin + kWidth <= volume) {
+      if (aligned && begin + kWidth <= volume) {
         const Vec<T, kWidth> values = load_vec<kWidth>(first + begin);
         CUCONV_UNROLL
         for (int i = 0; i < kWidth; ++i) sum = add(sum, widen(values.at[i]));
       } else {
         CUCONV_UNROLL
         for (int i = 0; i < kWidth; ++i) {
-          if (begin + i >= 0 && begin + i < volume) sum = add(sum, widen(first[begin + i]));
+          if (begin + i < volume) sum = add(sum, widen(first[begin + i]));
         }
       }
     }

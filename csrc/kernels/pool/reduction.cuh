@@ -1,7 +1,9 @@
 // What a window is reduced to, element by element: its maximum, its maximum with the position, its average.
 //
-// A State is folded over the elements of a window in their order, by rows or as a whole: `merge` of two
-// states is the state of all the elements of both, the first one's before the second one's.
+// A State is folded over the elements of a row of a window in their order, and those of the rows are merged
+// in theirs: `merge` of two states is the state of all the elements of both, the first one's before the
+// second one's. All kernels but that of whole planes go by rows, so that averages have the same bits in all
+// of them: which one runs depends on where the arrays lie.
 #pragma once
 
 #include <cmath>
@@ -90,6 +92,15 @@ CUCONV_DEVICE complex_t<Real> divide(complex_t<Real> value, std::int64_t by) {
   return {divide(value.re, by), divide(value.im, by)};
 }
 
+// divisor_of, of windows without dilation.
+CUCONV_DEVICE std::int32_t small_divisor(const PoolProblem& p, int axis, const SmallTaps& taps) {
+  if (!p.count_include_pad) return taps.last - taps.first;
+  const auto end = static_cast<std::int32_t>(p.in[axis] + p.pad_high[axis]);
+  const auto count = static_cast<std::int32_t>(p.window[axis]);
+  const std::int32_t inside = end > taps.start ? end - taps.start : 0;
+  return inside < count ? inside : count;
+}
+
 template <typename T>
 struct Average {
   using Acc = accumulator_t<T>;
@@ -101,20 +112,10 @@ struct Average {
   CUCONV_DEVICE static void take(State& state, Acc value, std::int32_t) { state.sum = add(state.sum, value); }
   CUCONV_DEVICE static void merge(State& state, const State& next) { take(state, next.sum, 0); }
   CUCONV_DEVICE static T result(const PoolProblem& p, const WindowTaps& taps, const State& state) {
-    const std::int64_t divisor = small_divisor(p, 0, taps.d) * small_divisor(p, 1, taps.h) *
-                                 static_cast<std::int64_t>(small_divisor(p, 2, taps.w));
+    const std::int64_t divisor =
+        std::int64_t{small_divisor(p, 0, taps.d)} * small_divisor(p, 1, taps.h) * small_divisor(p, 2, taps.w);
     // A window that counts nothing has summed nothing: its average is 0, not 0/0.
     return narrow<T>(divisor > 0 ? divide(state.sum, divisor) : state.sum);
-  }
-
- private:
-  // divisor_of, of windows without dilation.
-  CUCONV_DEVICE static std::int32_t small_divisor(const PoolProblem& p, int axis, const SmallTaps& taps) {
-    if (!p.count_include_pad) return taps.last - taps.first;
-    const auto end = static_cast<std::int32_t>(p.in[axis] + p.pad_high[axis]);
-    const auto count = static_cast<std::int32_t>(p.window[axis]);
-    const std::int32_t inside = end > taps.start ? end - taps.start : 0;
-    return inside < count ? inside : count;
   }
 };
 

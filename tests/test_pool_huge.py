@@ -1,0 +1,34 @@
+"""Windows far larger than their planes: taps in more bits than they were once counted in."""
+
+import numpy as np
+import pytest
+
+import cuconv
+
+
+def test_a_divisor_past_32_bits(emulated):
+    """2**16 taps along each of two axes, nearly all of them in the padding."""
+    side, pairs = 2**16, ((2**16 - 1, 0), (2**16 - 1, 0), (0, 0))
+    x = np.full((1, 1, 1, 1, 1), 2**32, "f4")
+    y = emulated.run(cuconv.avg_pool3d, x, (side, side, 1), padding=pairs)
+    assert y.item() == 1
+    gx = emulated.run(cuconv.avg_pool3d_grad, x, x.shape, (side, side, 1), padding=pairs)
+    assert gx.item() == 1
+
+
+def test_a_divisor_past_64_bits_is_refused(backend):
+    x = np.ones((1, 1, 1, 1), "f4")
+    windows = {"kernel_size": 2**32, "padding": ((0, 2**32 - 1),) * 2}
+    with pytest.raises(ValueError, match=r"counts 18446744073709551616 positions"):
+        backend.run(cuconv.avg_pool2d, x, **windows)
+    with pytest.raises(ValueError, match=r"counts 18446744073709551616 positions"):
+        backend.run(cuconv.avg_pool2d_grad, x, x.shape, **windows)
+
+
+@pytest.mark.parametrize("size", [2**16 + 1, 2**32])
+def test_projected_maxima_of_windows_past_32_bits(emulated, size):
+    """Whose area is 0, and whose sides are, when they are cut off to 32 or 64 bits."""
+    x, w = np.array([[[[3, 1, 4, 2]]]], "f4"), np.full((1, 1, 1, 1), 2, "f4")
+    padding = ((size - 1, 0), (size - 1, 0))
+    y = emulated.run(cuconv.max_pool_project, x, w, None, size, size, padding)
+    assert y.item() == 6
