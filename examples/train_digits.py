@@ -92,13 +92,13 @@ def gradients(p: Parameters, x: Array, a: Activations, target: Array) -> Paramet
     found = {"w3": a.pooled2.reshape(len(x), -1).T @ g, "b3": g.sum(axis=0)}
 
     g = (g @ p["w3"].T).reshape(a.pooled2.shape)
-    g = cuconv.max_pool2d_grad(g, a.places2, a.maps2.shape)
+    g = cuconv.max_pool2d_grad(g, a.places2, a.maps2.shape, **POOL)
     g = cuconv.relu_grad(g, a.maps2)
     found["w2"] = cuconv.conv2d_weight_grad(g, a.pooled1, p["w2"].shape, padding=2)
     found["b2"] = cuconv.conv2d_bias_grad(g)
 
     g = cuconv.conv2d_input_grad(g, p["w2"], a.pooled1.shape, padding=2)
-    g = cuconv.max_pool2d_grad(g, a.places1, a.maps1.shape)
+    g = cuconv.max_pool2d_grad(g, a.places1, a.maps1.shape, **POOL)
     g = cuconv.relu_grad(g, a.maps1)
     found["w1"] = cuconv.conv2d_weight_grad(g, x, p["w1"].shape, padding=2)
     found["b1"] = cuconv.conv2d_bias_grad(g)

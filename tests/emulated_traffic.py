@@ -1,7 +1,10 @@
 """What the emulator counts: the kernels that a call launches, and the bytes that each moves."""
 
 import importlib
+import importlib.util
 import os
+import sys
+from pathlib import Path
 
 
 def traffic(function, *arguments, **options):
@@ -18,3 +21,12 @@ def traffic(function, *arguments, **options):
 
 def launched(function, *arguments, **options):
     return [kernel for kernel, _, _ in traffic(function, *arguments, **options)]
+
+
+def benchmark(name):
+    """The module bench/NAME.py, which counts bytes."""
+    path = Path(__file__).resolve().parents[1] / "bench" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

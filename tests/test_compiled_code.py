@@ -126,8 +126,8 @@ def test_products_load_vectors_where_they_can(code):
 
 def test_pooling_and_relu_move_vectors(code):
     """16 bytes: what their headers promise."""
-    loads = ("pool_channels", "pool_tiled", "global_avg_planes", "elementwise_vector")
-    stores = ("pool_channels", "elementwise_vector")
+    stores = ("pool_channels", "pool_grad_channels", "elementwise_vector")
+    loads = (*stores, "pool_tiled", "pool_grad_tiled", "global_avg_planes")
     checked = 0
     for (arch, name), ops in code.items():
         for words, kind in ((loads, "LDG"), (stores, "STG")):

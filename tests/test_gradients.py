@@ -235,6 +235,7 @@ def test_max_pool(backend, rank, case):
     function = named("max_pool{}d_grad", rank)
     got = backend.run(function, g, indices, x.shape, layout=options.get("layout"))
     assert_equal(got, gx)
+    assert_equal(backend.run(function, g, indices, x.shape, **options), gx)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -1,25 +1,12 @@
 """Bytes that an Inception module moves: counted by the emulator, and by the benchmark's model."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import cuconv
 import problems
-from emulated_traffic import traffic
+from emulated_traffic import benchmark, traffic
 from test_inception import last
-
-MODEL = Path(__file__).resolve().parents[1] / "bench" / "inception_bytes.py"
-
-
-def model():
-    spec = importlib.util.spec_from_file_location("inception_bytes", MODEL)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
@@ -66,6 +53,6 @@ def test_max_pool_project_reads_x_alone(emulated):
 @pytest.mark.parametrize("name", ["3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"])
 def test_the_model_of_whole_modules(emulated, name):
     """The same at full size: two launches, within a tenth of the least."""
-    plan = model().plan(name, batch=32)
+    plan = benchmark("inception_bytes").plan(name, batch=32)
     assert len(plan.launches) == 2
     assert sum(plan.launches) <= 1.1 * plan.least

@@ -32,3 +32,17 @@ def test_projected_maxima_of_windows_past_32_bits(emulated, size):
     padding = ((size - 1, 0), (size - 1, 0))
     y = emulated.run(cuconv.max_pool_project, x, w, None, size, size, padding)
     assert y.item() == 6
+
+
+def test_gradients_with_windows_past_31_bits(emulated):
+    """Tiles and vectors refuse; the kernels that count in 64 bits take them."""
+    windows = {"kernel_size": 2**40, "padding": ((2**40 - 1, 0),)}
+    x = np.arange(8, dtype="f4").reshape(1, 1, 8)
+    y, indices = emulated.run(cuconv.max_pool1d, x, return_indices=True, **windows)
+    gx = emulated.run(cuconv.max_pool1d_grad, y + 1, indices, x.shape, **windows)
+    assert gx.sum() == gx[0, 0, 0] == 1
+    g = np.full_like(y, 2**40)
+    assert (
+        emulated.run(cuconv.avg_pool1d_grad, g, x.shape, **windows).ravel().tolist()
+        == [1] + [0] * 7
+    )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import cuconv
-from emulated_traffic import traffic
+from emulated_traffic import benchmark, traffic
 
 
 @pytest.mark.parametrize("variant", ["pool_channels", "pool_tiled"])
@@ -37,3 +37,14 @@ def test_the_variant_that_runs_unforced(emulated, layout, channels, kernel):
         planes = "global_avg_planes" if layout == "NCHW" else "global_avg_channels"
         assert [t[0] for t in traffic(cuconv.global_avg_pool, x, layout=layout)] == [planes]
         assert [t[0] for t in traffic(cuconv.relu, x)] == ["relu_vector"]
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_the_table_of_bytes(emulated, layout):
+    """Of its smallest planes: the least everywhere but where outputs scatter."""
+    if emulated.options()["flavour"] != "race":
+        pytest.skip("only the race flavour sees accesses")
+    table = benchmark("pool_bytes")
+    rows = table.maxima("GoogLeNet pool 4", layout)
+    assert [of for of, row in rows.items() if row.counted != row.least] == ["without windows"]
+    assert all(row.counted == row.least for row in table.averages(layout).values())

@@ -58,41 +58,66 @@ std::string run_avg_pool(const std::string& variant, const std::string& dtype, c
       variant);
 }
 
-std::vector<std::string> variants() {
+template <typename Variants>
+std::vector<std::string> names_of(const Variants& variants) {
   std::vector<std::string> names;
-  for (const PoolVariant& variant : pool_variants()) names.emplace_back(variant.name);
+  for (const auto& variant : variants) names.emplace_back(variant.name);
   return names;
 }
 
-std::int64_t max_pool_grad_bytes(const std::string& dtype, const Sizes& sizes) {
-  return max_pool_grad_workspace(read_problem(sizes, true, {}, {}), parse_dtype(dtype));
-}
-
-void run_max_pool_grad(const std::string& dtype, const Sizes& sizes, const Strides& gx_stride,
-                       const Strides& gy_stride, const Strides& index_stride, Address gy, Address indices,
-                       Address gx, Address workspace, Address stream) {
+PoolProblem read_indexed(const Sizes& sizes, const Strides& gx_stride, const Strides& gy_stride,
+                         const Strides& index_stride) {
   PoolProblem p = read_problem(sizes, true, gx_stride, gy_stride);
   copy_to(index_stride, p.index_stride);
-  max_pool_grad(p, parse_dtype(dtype), pointer<void>(gy), pointer<std::int64_t>(indices), pointer<void>(gx),
-                pointer<void>(workspace), stream);
+  return p;
 }
 
-void run_avg_pool_grad(const std::string& dtype, const Sizes& sizes, bool count_include_pad,
-                       const Strides& gx_stride, const Strides& gy_stride, Address gy, Address gx,
-                       Address stream) {
-  avg_pool_grad(read_problem(sizes, count_include_pad, gx_stride, gy_stride), parse_dtype(dtype),
-                pointer<void>(gy), pointer<void>(gx), stream);
+PoolGradArguments read_indices(const std::string& dtype, bool windows_known, Address gy, Address indices,
+                               Address gx, Address stream) {
+  return {PoolOperation::kMax,
+          windows_known,
+          parse_dtype(dtype),
+          pointer<void>(gy),
+          pointer<std::int64_t>(indices),
+          pointer<void>(gx),
+          stream};
+}
+
+std::int64_t max_pool_grad_workspace(const std::string& variant, const std::string& dtype, const Sizes& sizes,
+                                     bool windows_known, const Strides& gx_stride, const Strides& gy_stride,
+                                     const Strides& index_stride, Address gy, Address indices, Address gx) {
+  return pool_grad_workspace(read_indexed(sizes, gx_stride, gy_stride, index_stride),
+                             read_indices(dtype, windows_known, gy, indices, gx, 0), variant);
+}
+
+std::string run_max_pool_grad(const std::string& variant, const std::string& dtype, const Sizes& sizes,
+                              bool windows_known, const Strides& gx_stride, const Strides& gy_stride,
+                              const Strides& index_stride, Address gy, Address indices, Address gx,
+                              Address workspace, Address stream) {
+  return pool_grad(read_indexed(sizes, gx_stride, gy_stride, index_stride),
+                   read_indices(dtype, windows_known, gy, indices, gx, stream), variant,
+                   pointer<void>(workspace));
+}
+
+std::string run_avg_pool_grad(const std::string& variant, const std::string& dtype, const Sizes& sizes,
+                              bool count_include_pad, const Strides& gx_stride, const Strides& gy_stride,
+                              Address gy, Address gx, Address stream) {
+  return pool_grad(read_problem(sizes, count_include_pad, gx_stride, gy_stride),
+                   {PoolOperation::kAverage, true, parse_dtype(dtype), pointer<void>(gy), nullptr,
+                    pointer<void>(gx), stream},
+                   variant, nullptr);
 }
 
 }  // namespace
 
 void register_pool(py::module_& m) {
-  m.def("pool_variants", &variants);
+  m.def("pool_variants", [] { return names_of(pool_variants()); });
+  m.def("pool_grad_variants", [] { return names_of(pool_grad_variants()); });
   m.def("max_pool", &run_max_pool);
-  m.def("max_pool_grad_workspace", &max_pool_grad_bytes);
-  m.def("max_pool_grad", &run_max_pool_grad);
   m.def("avg_pool", &run_avg_pool);
   m.def("avg_pool_grad", &run_avg_pool_grad);
+  m.def("max_pool_grad_workspace", &max_pool_grad_workspace);
+  m.def("max_pool_grad", &run_max_pool_grad);
 }
 
 }  // namespace cuconv

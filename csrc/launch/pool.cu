@@ -56,41 +56,40 @@ void PoolWindow::run(const PoolProblem& p, const PoolArguments& args) {
   });
 }
 
-std::int64_t max_pool_grad_workspace(const PoolProblem& p, DType dtype) {
+std::string PoolGradWindow::refuse(const PoolProblem&, const PoolGradArguments& args) {
+  return args.operation == PoolOperation::kAverage ? "" : "it takes averages alone";
+}
+
+void PoolGradWindow::run(const PoolProblem& p, const PoolGradArguments& args, void*) {
+  dispatch_dtype(args.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    launch("avg_pool_grad", avg_pool_grad_kernel<T>, one_thread_each(inputs_of(p)), args.stream, p,
+           static_cast<const T*>(args.gy), static_cast<T*>(args.gx));
+  });
+}
+
+std::string PoolGradScatter::refuse(const PoolProblem&, const PoolGradArguments& args) {
+  return args.operation == PoolOperation::kMax ? "" : "it takes maxima alone";
+}
+
+std::int64_t PoolGradScatter::workspace(const PoolProblem& p, DType dtype) {
   return is_half(dtype) ? inputs_of(p) * static_cast<std::int64_t>(sizeof(float)) : 0;
 }
 
-void max_pool_grad(const PoolProblem& p, DType dtype, const void* gy, const std::int64_t* indices, void* gx,
-                   void* workspace, Stream stream) {
-  const std::int64_t inputs = inputs_of(p);
-  if (inputs == 0) return;
-  dispatch_real_dtype(dtype, [&](auto tag) {
+void PoolGradScatter::run(const PoolProblem& p, const PoolGradArguments& args, void* workspace) {
+  dispatch_real_dtype(args.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     using Acc = accumulator_t<T>;
     constexpr bool kRounds = !std::is_same_v<T, Acc>;
     const PoolProblem summed = kRounds ? with_contiguous_input(p) : p;
-    auto* sums = static_cast<Acc*>(kRounds ? workspace : gx);
+    auto* sums = static_cast<Acc*>(kRounds ? workspace : args.gx);
     launch("max_pool_grad", max_pool_grad_kernel<T>,
-           {{std::min(kMaxBlocks, p.n * p.c)}, {kChunk}, kMaxPoolGradShared<T>}, stream, summed,
-           static_cast<const T*>(gy), indices, sums);
+           {{std::min(kMaxBlocks, p.n * p.c)}, {kChunk}, kMaxPoolGradShared<T>}, args.stream, summed,
+           static_cast<const T*>(args.gy), args.indices, sums);
     if constexpr (kRounds) {
-      launch("round_sums", round_sums_kernel<T>, one_thread_each(inputs), stream, p, sums,
-             static_cast<T*>(gx));
+      launch("round_sums", round_sums_kernel<T>, one_thread_each(inputs_of(p)), args.stream, p, sums,
+             static_cast<T*>(args.gx));
     }
-  });
-}
-
-void avg_pool_grad(const PoolProblem& p, DType dtype, const void* gy, void* gx, Stream stream) {
-  const std::int64_t inputs = inputs_of(p);
-  if (inputs == 0) return;
-  dispatch_dtype(dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    constexpr int kWidth = 16 / int{sizeof(T)};
-    dispatch_bool(channels_by_vectors(p, sizeof(T), gx, gy), [&](auto vectors) {
-      constexpr int kEach = vectors.value ? kWidth : 1;
-      launch("avg_pool_grad", avg_pool_grad_kernel<T, kEach>, one_thread_each(inputs / kEach), stream, p,
-             static_cast<const T*>(gy), static_cast<T*>(gx));
-    });
   });
 }
 

@@ -15,12 +15,12 @@ namespace cuconv {
 // ArgumentError if it refuses). Returns the name of the one that ran; nothing where there are no outputs.
 std::string pool(const PoolProblem& p, const PoolArguments& args, const std::string& wanted);
 
-// Bytes of workspace that max_pool_grad needs: sums of half types are kept in float32.
-std::int64_t max_pool_grad_workspace(const PoolProblem& p, DType dtype);
+// The same of their gradients.
+std::string pool_grad(const PoolProblem& p, const PoolGradArguments& args, const std::string& wanted,
+                      void* workspace);
 
-void max_pool_grad(const PoolProblem& p, DType dtype, const void* gy, const std::int64_t* indices, void* gx,
-                   void* workspace, Stream stream);
-
-void avg_pool_grad(const PoolProblem& p, DType dtype, const void* gy, void* gx, Stream stream);
+// Bytes of workspace that it needs: where maxima scatter, sums of half types are kept in float32.
+std::int64_t pool_grad_workspace(const PoolProblem& p, const PoolGradArguments& args,
+                                 const std::string& wanted);
 
 }  // namespace cuconv

@@ -33,7 +33,7 @@ void run_stretch(const PoolProblem& p, const PoolArguments& args) {
 }  // namespace
 
 void PoolChannels::run(const PoolProblem& p, const PoolArguments& args) {
-  for_each_stretch(p, args, kMostCounted, run_stretch);
+  for_each_stretch(p, args, run_stretch);
 }
 
 }  // namespace cuconv

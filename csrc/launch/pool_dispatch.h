@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
+#include "kernels/pool/grad.cuh"
 #include "kernels/pool/reduction.cuh"
 #include "launch/dispatch.h"
 #include "launch/grid.h"
@@ -29,6 +31,16 @@ void dispatch_pool(const PoolArguments& args, F&& f) {
   }
 }
 
+// Calls f(type_tag<T>, maxima), of which the second says whether it is.
+template <typename F>
+void dispatch_pool_grad(const PoolGradArguments& args, F&& f) {
+  if (args.operation == PoolOperation::kAverage) {
+    dispatch_dtype(args.dtype, [&](auto tag) { f(tag, std::false_type{}); });
+  } else {
+    dispatch_real_dtype(args.dtype, [&](auto tag) { f(tag, std::true_type{}); });
+  }
+}
+
 constexpr std::int64_t kMostCounted = std::int64_t{1} << 30;
 
 // Whether all that a kernel counts within an image fits 31 bits with room to spare. The batch has no say, for
@@ -45,20 +57,45 @@ inline bool fits_31_bits(const PoolProblem& p) {
          double(p.out[0]) * double(p.out[1]) * double(p.out[2]) * double(p.c) <= kMost;
 }
 
-// Calls run(problem, arguments) for stretches of as many images as have so many outputs, `most` at the most
+// Calls run(first, images) for stretches of a batch that together write kMostCounted elements at the most,
 // but for a single image.
 template <typename Run>
-void for_each_stretch(const PoolProblem& p, const PoolArguments& args, std::int64_t most, Run run) {
-  const std::int64_t images = std::max<std::int64_t>(most / (p.c * p.out[0] * p.out[1] * p.out[2]), 1);
-  for (std::int64_t first = 0; first < p.n; first += images) {
+void for_each_stretch(std::int64_t batch, std::int64_t an_image, Run run) {
+  const std::int64_t most = std::max<std::int64_t>(kMostCounted / an_image, 1);
+  for (std::int64_t first = 0; first < batch; first += most) run(first, std::min(most, batch - first));
+}
+
+inline const void* moved(const void* tensor, std::int64_t elements, DType dtype) {
+  return static_cast<const char*>(tensor) + elements * size_of(dtype);
+}
+inline void* moved(void* tensor, std::int64_t elements, DType dtype) {
+  return static_cast<char*>(tensor) + elements * size_of(dtype);
+}
+
+// Calls run(problem, arguments) for stretches of the batch.
+template <typename Run>
+void for_each_stretch(const PoolProblem& p, const PoolArguments& args, Run run) {
+  for_each_stretch(p.n, p.c * p.out[0] * p.out[1] * p.out[2], [&](std::int64_t first, std::int64_t images) {
     PoolProblem stretch = p;
-    PoolArguments moved = args;
-    stretch.n = std::min(images, p.n - first);
-    moved.x = static_cast<const char*>(args.x) + first * p.x_stride[0] * size_of(args.dtype);
-    moved.y = static_cast<char*>(args.y) + first * p.y_stride[0] * size_of(args.dtype);
-    if (args.indices != nullptr) moved.indices = args.indices + first * p.index_stride[0];
-    run(stretch, moved);
-  }
+    PoolArguments part = args;
+    stretch.n = images;
+    part.x = moved(args.x, first * p.x_stride[0], args.dtype);
+    part.y = moved(args.y, first * p.y_stride[0], args.dtype);
+    if (args.indices != nullptr) part.indices += first * p.index_stride[0];
+    run(stretch, part);
+  });
+}
+template <typename Run>
+void for_each_stretch(const PoolProblem& p, const PoolGradArguments& args, Run run) {
+  for_each_stretch(p.n, p.c * p.in[0] * p.in[1] * p.in[2], [&](std::int64_t first, std::int64_t images) {
+    PoolProblem stretch = p;
+    PoolGradArguments part = args;
+    stretch.n = images;
+    part.gx = moved(args.gx, first * p.x_stride[0], args.dtype);
+    part.gy = moved(args.gy, first * p.y_stride[0], args.dtype);
+    if (args.indices != nullptr) part.indices += first * p.index_stride[0];
+    run(stretch, part);
+  });
 }
 
 // Whether windows leave rows of the input between them, which a kernel that loads whole stretches would load.
@@ -73,15 +110,25 @@ inline bool steps_by(std::int64_t size, std::int64_t stride, std::int64_t wanted
 
 inline bool aligned_16(const void* address) { return reinterpret_cast<std::uintptr_t>(address) % 16 == 0; }
 
-// Whether channels of x and of y can be moved by 16 bytes.
+// Whether channels of a tensor can be moved `width` at a time, 16 bytes.
+inline bool channels_of_by(std::int64_t width, std::int64_t c, const std::int64_t (&stride)[5],
+                           const void* tensor) {
+  if (c % width != 0 || !steps_by(c, stride[1], 1)) return false;
+  for (int axis = 0; axis < 5; ++axis) {
+    if (axis != 1 && stride[axis] % width != 0) return false;
+  }
+  return aligned_16(tensor);
+}
+
+// Whether those of x and of y can be moved by 16 bytes.
 inline bool channels_by_vectors(const PoolProblem& p, std::size_t element_bytes, const void* x,
                                 const void* y) {
   const auto width = static_cast<std::int64_t>(16 / element_bytes);
-  if (p.c % width != 0 || !steps_by(p.c, p.x_stride[1], 1) || !steps_by(p.c, p.y_stride[1], 1)) return false;
-  for (int axis = 0; axis < 5; ++axis) {
-    if (axis != 1 && (p.x_stride[axis] % width != 0 || p.y_stride[axis] % width != 0)) return false;
-  }
-  return aligned_16(x) && aligned_16(y);
+  return channels_of_by(width, p.c, p.x_stride, x) && channels_of_by(width, p.c, p.y_stride, y);
+}
+
+inline WindowSteps steps_of(const PoolProblem& p) {
+  return {{fast_divisor(p.stride[0]), fast_divisor(p.stride[1]), fast_divisor(p.stride[2])}};
 }
 
 }  // namespace cuconv

@@ -10,7 +10,7 @@ Tiling forward_tiling(const PoolProblem& p, std::int64_t element_bytes) {
   const auto reach = [&](int axis, std::int64_t outputs) {
     return std::min(p.in[axis], (outputs - 1) * p.stride[axis] + (p.window[axis] - 1) * p.dilation[axis] + 1);
   };
-  const auto bytes = [&](std::int64_t rows, std::int64_t elements) {
+  const auto bytes = [&](std::int64_t rows, std::int64_t elements, std::int64_t) {
     return rows * vectors_touched(elements, element_bytes) * 16;
   };
   Tiling tiling = tiling_of(p, p.out, interleave_of(p), reach, bytes);
@@ -43,7 +43,7 @@ std::string PoolTiled::refuse(const PoolProblem& p, const PoolArguments& args) {
 }
 
 void PoolTiled::run(const PoolProblem& p, const PoolArguments& args) {
-  for_each_stretch(p, args, kMostCounted, run_stretch);
+  for_each_stretch(p, args, run_stretch);
 }
 
 }  // namespace cuconv

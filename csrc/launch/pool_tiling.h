@@ -39,7 +39,8 @@ struct Tiling {
 };
 
 // The largest tile of a tensor of `size` that fits: reach(axis, count) are the positions read for `count`
-// neighbours, bytes(rows, elements) is what they take in shared memory.
+// neighbours, bytes(rows, elements, sides) is what these and something for each row and element of the tile
+// take in shared memory.
 template <typename Reach, typename Bytes>
 Tiling tiling_of(const PoolProblem& p, const std::int64_t (&size)[kSpatial], std::int64_t interleave,
                  Reach reach, Bytes bytes) {
@@ -51,7 +52,7 @@ Tiling tiling_of(const PoolProblem& p, const std::int64_t (&size)[kSpatial], std
   for (;;) {
     const std::int64_t columns = std::min(size[2], (across + interleave - 2) / interleave + 1);
     const std::int64_t rows = reach(1, down), elements = reach(2, columns) * interleave;
-    const std::int64_t shared_bytes = bytes(rows, elements);
+    const std::int64_t shared_bytes = bytes(rows, elements, down + across);
     if (shared_bytes > kSharedLimit && down * across > 1) {
       (down > 1 ? down : across) = ((down > 1 ? down : across) + 1) / 2;
       continue;

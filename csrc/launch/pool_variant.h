@@ -22,7 +22,8 @@ struct PoolArguments {
   Stream stream;
 };
 
-// Launchers: `refuse` says why not, in a few words, or nothing; `run` is for problems with outputs.
+// Launchers: `refuse` says why not, in a few words, or nothing; `run` is for problems with something to
+// write.
 struct PoolGlobal {
   static std::string refuse(const PoolProblem& p, const PoolArguments& args);
   static void run(const PoolProblem& p, const PoolArguments& args);
@@ -40,12 +41,48 @@ struct PoolWindow {
   static void run(const PoolProblem& p, const PoolArguments& args);
 };
 
+// The gradient's tensors bear the strides of the forward ones: gx those of x, gy those of y.
+struct PoolGradArguments {
+  PoolOperation operation;
+  bool windows_known;  // else the problem has sizes and strides alone; of averages they always are
+  DType dtype;
+  const void* gy;
+  const std::int64_t* indices;  // null of averages
+  void* gx;
+  Stream stream;
+};
+
+struct PoolGradChannels {
+  static std::string refuse(const PoolProblem& p, const PoolGradArguments& args);
+  static void run(const PoolProblem& p, const PoolGradArguments& args, void* workspace);
+};
+struct PoolGradTiled {
+  static std::string refuse(const PoolProblem& p, const PoolGradArguments& args);
+  static void run(const PoolProblem& p, const PoolGradArguments& args, void* workspace);
+};
+struct PoolGradWindow {
+  static std::string refuse(const PoolProblem& p, const PoolGradArguments& args);
+  static void run(const PoolProblem& p, const PoolGradArguments& args, void* workspace);
+};
+struct PoolGradScatter {
+  static std::string refuse(const PoolProblem& p, const PoolGradArguments& args);
+  static void run(const PoolProblem& p, const PoolGradArguments& args, void* workspace);
+  static std::int64_t workspace(const PoolProblem& p, DType dtype);
+};
+
 struct PoolVariant {
   const char* name;
   std::string (*refuse)(const PoolProblem&, const PoolArguments&);
   void (*run)(const PoolProblem&, const PoolArguments&);
 };
 
+struct PoolGradVariant {
+  const char* name;
+  std::string (*refuse)(const PoolProblem&, const PoolGradArguments&);
+  void (*run)(const PoolProblem&, const PoolGradArguments&, void* workspace);
+};
+
 const std::vector<PoolVariant>& pool_variants();
+const std::vector<PoolGradVariant>& pool_grad_variants();
 
 }  // namespace cuconv

@@ -99,5 +99,5 @@ def gradients(
         total += back(f"reduce{size}", x, middle, grad_middle)
     pooled, indices = max_pool2d(x, **POOL, return_indices=True, layout=layout)
     grad_pooled = back("project", pooled, y4, g4)
-    total += max_pool2d_grad(grad_pooled, indices, x.shape, layout=layout)
+    total += max_pool2d_grad(grad_pooled, indices, x.shape, **POOL, layout=layout)
     return total, found

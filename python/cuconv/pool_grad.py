@@ -11,7 +11,9 @@ from cuconv._backends import backend_for
 from cuconv._backends._protocol import Array
 from cuconv._docstrings import documented
 from cuconv._layout import Layout, read_layout
-from cuconv._problem import average_call
+from cuconv._problem import PoolCall, average_call, pool_call
+
+NO_WINDOWS = {"stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
 
 _MAX_POOL_GRAD = """Gradient of `max_pool<rank>d` from the positions of the maxima.
 
@@ -25,6 +27,10 @@ _MAX_POOL_GRAD = """Gradient of `max_pool<rank>d` from the positions of the maxi
         As `max_pool<rank>d` returned them. Positions outside the plane are left out.
     input_shape : sequence of int
         The shape of the pooled input.
+    kernel_size, stride, padding, dilation, ceil_mode : optional
+        As in the forward call, whose indices these have to be then. On a GPU elements gather from
+        the windows over them, at the speed of memory; without, positions may be anywhere in the
+        plane, and outputs scatter. The results are the same.
     layout : {"<layout>", "<last>"}, default "<layout>"
 
     Returns
@@ -34,7 +40,7 @@ _MAX_POOL_GRAD = """Gradient of `max_pool<rank>d` from the positions of the maxi
     Raises
     ------
     ValueError, TypeError, cuconv.CudaUnavailableError, cuconv.CudaError
-        As `conv<rank>d`.
+        As `conv<rank>d`; ValueError where `grad_out` is not of the forward call's shape.
 
     Notes
     -----
@@ -84,7 +90,15 @@ _AVG_POOL_GRAD = """Gradient of `avg_pool<rank>d`.
     """
 
 
-def _max_pool_grad(rank: int, grad_out: Any, indices: Any, input_shape: Any, layout: Any) -> Array:
+def _max_pool_grad(
+    rank: int,
+    grad_out: Any,
+    indices: Any,
+    input_shape: Any,
+    kernel_size: Any,
+    layout: Any,
+    **windows: Any,
+) -> Array:
     order = read_layout(layout, rank)
     inputs = operands(("grad_out", grad_out), dtypes=REAL_DTYPES)
     (gy,) = inputs.arrays
@@ -95,10 +109,35 @@ def _max_pool_grad(rank: int, grad_out: Any, indices: Any, input_shape: Any, lay
     if indices.shape != gy.shape:
         raise ValueError(f"indices have shape {indices.shape}, but grad_out has {gy.shape}")
     x_shape = arguments.shape("input_shape", input_shape)
+    problem = None
+    if kernel_size is not None:
+        call = pool_call(
+            rank,
+            inputs.dtype,
+            x_shape,
+            kernel_size,
+            x_name="input_shape",
+            layout=layout,
+            **windows,
+        )
+        check_same_outputs(gy.shape, x_shape, call)
+        problem = call.problem
+    elif any(windows[name] != default for name, default in NO_WINDOWS.items()):
+        raise ValueError("stride, padding, dilation and ceil_mode need a kernel_size beside them")
     check_same_planes(order, gy.shape, x_shape)
     return inputs.result(x_shape, None).finish(
-        lambda gx: inputs.backend.max_pool_grad(order.view(gy), order.view(indices), order.view(gx))
+        lambda gx: inputs.backend.max_pool_grad(
+            problem, order.view(gy), order.view(indices), order.view(gx)
+        )
     )
+
+
+def check_same_outputs(y_shape: tuple[int, ...], x_shape: tuple[int, ...], call: PoolCall) -> None:
+    if y_shape != call.y_shape:
+        raise ValueError(
+            f"grad_out has shape {y_shape}, but for an input of shape {x_shape} it must have "
+            f"{call.y_shape}"
+        )
 
 
 def check_same_planes(order: Layout, y_shape: tuple[int, ...], x_shape: tuple[int, ...]) -> None:
@@ -117,11 +156,7 @@ def _avg_pool_grad(
     (gy,) = inputs.arrays
     x_shape = arguments.shape("input_shape", input_shape)
     call = average_call(rank, inputs.dtype, x_shape, kernel_size, x_name="input_shape", **options)
-    if gy.shape != call.y_shape:
-        raise ValueError(
-            f"grad_out has shape {gy.shape}, but for an input of shape {x_shape} it must have "
-            f"{call.y_shape}"
-        )
+    check_same_outputs(gy.shape, x_shape, call)
     view = call.layout.view
     return inputs.result(x_shape, None).finish(
         lambda gx: inputs.backend.avg_pool_grad(call.problem, view(gy), view(gx))
@@ -130,23 +165,83 @@ def _avg_pool_grad(
 
 @documented(_MAX_POOL_GRAD, 1)
 def max_pool1d_grad(
-    grad_out: Any, indices: Any, input_shape: Any, *, layout: str | None = None
+    grad_out: Any,
+    indices: Any,
+    input_shape: Any,
+    *,
+    kernel_size: Any = None,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    layout: str | None = None,
 ) -> Array:
-    return _max_pool_grad(1, grad_out, indices, input_shape, layout)
+    return _max_pool_grad(
+        1,
+        grad_out,
+        indices,
+        input_shape,
+        kernel_size,
+        layout,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        ceil_mode=ceil_mode,
+    )
 
 
 @documented(_MAX_POOL_GRAD, 2)
 def max_pool2d_grad(
-    grad_out: Any, indices: Any, input_shape: Any, *, layout: str | None = None
+    grad_out: Any,
+    indices: Any,
+    input_shape: Any,
+    *,
+    kernel_size: Any = None,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    layout: str | None = None,
 ) -> Array:
-    return _max_pool_grad(2, grad_out, indices, input_shape, layout)
+    return _max_pool_grad(
+        2,
+        grad_out,
+        indices,
+        input_shape,
+        kernel_size,
+        layout,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        ceil_mode=ceil_mode,
+    )
 
 
 @documented(_MAX_POOL_GRAD, 3)
 def max_pool3d_grad(
-    grad_out: Any, indices: Any, input_shape: Any, *, layout: str | None = None
+    grad_out: Any,
+    indices: Any,
+    input_shape: Any,
+    *,
+    kernel_size: Any = None,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    layout: str | None = None,
 ) -> Array:
-    return _max_pool_grad(3, grad_out, indices, input_shape, layout)
+    return _max_pool_grad(
+        3,
+        grad_out,
+        indices,
+        input_shape,
+        kernel_size,
+        layout,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        ceil_mode=ceil_mode,
+    )
 
 
 @documented(_AVG_POOL_GRAD, 1)

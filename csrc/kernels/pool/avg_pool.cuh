@@ -1,12 +1,11 @@
-// Average pooling and its gradient, one thread per element written, of the gradient also per 16 bytes of
-// channels:
+// Average pooling and its gradient, one thread per element written:
 //
 //   y[n,c,o]  = (sum over taps t of x[n, c, o*stride - pad_low + t]) / divisor(o)     (outside x: 0)
 //   gx[n,c,i] = sum over the windows o that hold i of gy[n,c,o] / divisor(o)
 //
-// A window's sum is that of its rows' sums. The divisor counts taps as `divisor_of` says. The gradient gathers: the windows over a position are a box
-// of outputs, found by two divisions an axis, so there is nothing to scatter and the order of each sum is
-// fixed.
+// A window's sum is that of its rows' sums. The divisor counts taps as `divisor_of` says. The gradient
+// gathers: the windows over a position are a box of outputs, found by two divisions an axis, so there is
+// nothing to scatter and the order of each sum is fixed.
 //
 // Floor: the array read and the array written, once each. Both kernels read an element window/stride times,
 // mostly from cache.
@@ -14,7 +13,6 @@
 
 #include "device/grid.cuh"
 #include "device/numeric.cuh"
-#include "device/vec.cuh"
 #include "kernels/pool/reduction.cuh"
 #include "kernels/pool/window.cuh"
 
@@ -57,31 +55,20 @@ CUCONV_DEVICE Windows windows_over(const PoolProblem& p, int axis, std::int64_t 
   return {before < 0 ? 0 : before / p.stride[axis] + 1, last < p.out[axis] ? last : p.out[axis]};
 }
 
-// kWidth channels a thread, neighbours in memory and aligned where there are several.
-template <typename T, int kWidth>
+template <typename T>
 CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kPoolThreads)
     avg_pool_grad_kernel(PoolProblem p, const T* gy, T* gx) {
   using Acc = accumulator_t<T>;
-  const std::int64_t volume = p.in[0] * p.in[1] * p.in[2];
-  const std::int64_t vectors = p.c / kWidth;
-  const std::int64_t count = p.n * vectors * volume;
+  const std::int64_t count = p.n * p.c * p.in[0] * p.in[1] * p.in[2];
 
   for (std::int64_t i = first_item(); i < count; i += item_step()) {
-    Coordinate in;
-    if constexpr (kWidth == 1) {
-      in = unflatten(i, p.c, p.in);
-    } else {  // neighbouring threads want neighbouring channels
-      std::int64_t rest = i;
-      in.c = take_last(rest, vectors) * kWidth;
-      for (int axis = kSpatial - 1; axis >= 0; --axis) in.at[axis] = take_last(rest, p.in[axis]);
-      in.n = rest;
-    }
+    const Coordinate in = unflatten(i, p.c, p.in);
     const Windows z = windows_over(p, 0, in.at[0]);
     const Windows h = windows_over(p, 1, in.at[1]);
     const Windows w = windows_over(p, 2, in.at[2]);
 
     const T* plane = gy + in.n * p.y_stride[0] + in.c * p.y_stride[1];
-    Acc sum[kWidth] = {};
+    Acc sum{};
     for (std::int64_t a = z.first; a < z.last; ++a) {
       const std::int64_t divisor_d = divisor_of(p, 0, taps_of(p, 0, a));
       for (std::int64_t b = h.first; b < h.last; ++b) {
@@ -89,16 +76,11 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kPoolThreads)
         const T* row = plane + a * p.y_stride[2] + b * p.y_stride[3];
         for (std::int64_t q = w.first; q < w.last; ++q) {
           const std::int64_t divisor = divisor_h * divisor_of(p, 2, taps_of(p, 2, q));
-          const Vec<T, kWidth> values = load_vec<kWidth>(row + q * p.y_stride[4]);
-          CUCONV_UNROLL
-          for (int j = 0; j < kWidth; ++j) sum[j] = add(sum[j], divide(widen(values.at[j]), divisor));
+          sum = add(sum, divide(widen(row[q * p.y_stride[4]]), divisor));
         }
       }
     }
-    Vec<T, kWidth> result;
-    CUCONV_UNROLL
-    for (int j = 0; j < kWidth; ++j) result.at[j] = narrow<T>(sum[j]);
-    store_vec(gx + offset_of(in, p.x_stride), result);
+    gx[offset_of(in, p.x_stride)] = narrow<T>(sum);
   }
 }
 

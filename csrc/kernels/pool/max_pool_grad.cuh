@@ -2,12 +2,12 @@
 //
 //   gx[n,c,j] = sum of gy[n,c,o] over all outputs o with indices[n,c,o] == j
 //
-// The windows are not known here, so gx cannot gather: it would have to look at every output. The outputs
-// scatter instead, without atomics. A block takes a plane (n, c) and walks its outputs in order, a chunk of
-// one output a thread at a time. Within a chunk, the first of the threads that share a position is its owner
-// and adds the contributions of all of them, in order; a barrier later comes the next chunk. So each
-// element's sum runs over the outputs in their order, whatever the chunk's size: the same bits as a loop over
-// the outputs.
+// The windows are not known here, so gx cannot gather as in grad.cuh: it would have to look at every output.
+// The outputs scatter instead, without atomics. A block takes a plane (n, c) and walks its outputs in order,
+// a chunk of one output a thread at a time. Within a chunk, the first of the threads that share a position is
+// its owner and adds the contributions of all of them, in order; a barrier later comes the next chunk. So
+// each element's sum runs over the outputs in their order, whatever the chunk's size: the same bits as a loop
+// over the outputs.
 //
 // Positions may repeat at will. Those outside the plane are left out: they are data, and must not make the
 // kernel write where it should not.

@@ -73,11 +73,18 @@ class PoolKernels:
     _operands: Callable[[], Operands]
     forced_variant: str | None
 
+    def _forced(self, variants: Callable[[], list[str]]) -> str:
+        """The variant of these that is forced, if one is; "" lets the launcher choose."""
+        name = self.forced_variant
+        return "" if name is None or name not in variants() else name
+
     @property
     def _pool_variant(self) -> str:
-        """The variant of pooling that is forced, if one is; "" lets the launcher choose."""
-        name = self.forced_variant
-        return "" if name is None or name not in self._module.pool_variants() else name
+        return self._forced(self._module.pool_variants)
+
+    @property
+    def _pool_grad_variant(self) -> str:
+        return self._forced(self._module.pool_grad_variants)
 
     def bias_grad(self, gy: Array, gb: Array) -> None:
         with self._operands() as place:
@@ -106,21 +113,24 @@ class PoolKernels:
                 place.stream,
             )
 
-    def max_pool_grad(self, gy: Array, indices: Array, gx: Array) -> None:
-        sizes = planes(gx, gy)
+    def max_pool_grad(
+        self, problem: PoolProblem | None, gy: Array, indices: Array, gx: Array
+    ) -> None:
         with self._operands() as place:
-            self._module.max_pool_grad(
+            call = (
+                self._pool_grad_variant,
                 gy.dtype.name,
-                sizes,
+                planes(gx, gy) if problem is None else sizes_of(problem),
+                problem is not None,
                 element_strides(gx),
                 element_strides(gy),
                 element_strides(indices),
                 place.input(gy, "grad of y"),
                 place.input(indices, "indices"),
                 place.output(gx, "grad of x"),
-                place.workspace(self._module.max_pool_grad_workspace(gy.dtype.name, sizes)),
-                place.stream,
             )
+            workspace = place.workspace(self._module.max_pool_grad_workspace(*call))
+            self._module.max_pool_grad(*call, workspace, place.stream)
 
     def avg_pool(self, problem: PoolProblem, x: Array, y: Array) -> None:
         with self._operands() as place:
@@ -139,6 +149,7 @@ class PoolKernels:
     def avg_pool_grad(self, problem: PoolProblem, gy: Array, gx: Array) -> None:
         with self._operands() as place:
             self._module.avg_pool_grad(
+                self._pool_grad_variant,
                 gy.dtype.name,
                 sizes_of(problem),
                 problem.count_include_pad,

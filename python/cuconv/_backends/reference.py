@@ -164,7 +164,9 @@ class ReferenceBackend(Composed):
             indices[...] = np.where(nothing, first_positions(problem), chosen[..., 0])
 
     @_functions.quietly
-    def max_pool_grad(self, gy: Array, indices: Array, gx: Array) -> None:
+    def max_pool_grad(
+        self, problem: PoolProblem | None, gy: Array, indices: Array, gx: Array
+    ) -> None:
         planes = gx.shape[0] * gx.shape[1]
         sums = np.zeros((planes, gx[0, 0].size if planes else 0))
         where = indices.reshape(planes, -1) if planes else indices.reshape(0, 0)

@@ -35,11 +35,13 @@ def max_pool(rng: Generator, dtype: np.dtype, rank: int) -> Case:
 
 def max_pool_grad(rng: Generator, dtype: np.dtype, rank: int) -> Case:
     x = draw_planes(rng, dtype, rank)
+    windows = draw_window(rng, rank)
     with cuconv.use_backend("reference"):
         pool = getattr(cuconv, f"max_pool{rank}d")
-        y, indices = pool(x, **draw_window(rng, rank), return_indices=True)
+        y, indices = pool(x, **windows, return_indices=True)
     function = getattr(cuconv, f"max_pool{rank}d_grad")
-    return case(function, integers(rng, y.shape, dtype), indices, x.shape)
+    known = windows if rng.integers(2) else {}
+    return case(function, integers(rng, y.shape, dtype), indices, x.shape, **known)
 
 
 def avg_pool(rng: Generator, dtype: np.dtype, rank: int) -> Case:

@@ -48,7 +48,9 @@ class Elementwise(Composed):
             np.copyto(indices[at(target)], plane[source], where=replace)
 
     @_functions.quietly
-    def max_pool_grad(self, gy: Array, indices: Array, gx: Array) -> None:
+    def max_pool_grad(
+        self, problem: PoolProblem | None, gy: Array, indices: Array, gx: Array
+    ) -> None:
         if gx.size == 0:
             return
         planes, size = gx.shape[0] * gx.shape[1], gx[0, 0].size
