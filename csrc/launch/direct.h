@@ -22,13 +22,6 @@ struct DirectInputGrad {
   static void run(const ConvProblem& p, const ConvArguments& args);
 };
 
-// The input gradient of a convolution of stride 1: a forward convolution on the adjoint view.
-template <typename Tile>
-struct DirectAdjoint {
-  static Suitability suits(const ConvProblem& p, const ConvRequest& request);
-  static void run(const ConvProblem& p, const ConvArguments& args);
-};
-
 struct DirectWeightGrad {
   static Suitability suits(const ConvProblem& p, const ConvRequest& request);
   static void run(const ConvProblem& p, const ConvArguments& args);

@@ -1,5 +1,6 @@
 #include "launch/registry.h"
 
+#include "launch/adjoint.h"
 #include "launch/check.h"
 #include "launch/direct.h"
 #include "launch/im2col.h"
