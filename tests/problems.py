@@ -117,12 +117,15 @@ def draw_padding(rng, rank, kernel, dilation):
     return tuple((int(rng.integers(n)), int(rng.integers(n))) for n in reach)
 
 
-def draw_conv(seed, rank, dtype, make=integers, layouts=True):
+def draw_conv(seed, rank, dtype, make=integers, layouts=True, kernel=None):
+    """With `kernel` of that one, undilated at stride 1, as Winograd's algorithm takes it."""
     rng = np.random.default_rng([seed, rank, *dtype.name.encode()])
     groups = int(rng.choice([1, 1, 2, 3]))
     c, k = groups * int(rng.integers(1, 4)), groups * int(rng.integers(1, 4))
-    kernel = tuple(int(n) for n in rng.integers(1, 5 if rank < 3 else 4, rank))
-    dilation = tuple(int(n) for n in rng.choice([1, 1, 2, 3], rank))
+    free = kernel is None
+    drawn = tuple(int(n) for n in rng.integers(1, 5 if rank < 3 else 4, rank))
+    kernel = drawn if free else kernel
+    dilation = tuple(int(n) for n in rng.choice([1, 1, 2, 3], rank)) if free else (1,) * rank
     mode = str(rng.choice(MODES))
     padding = draw_padding(rng, rank, kernel, dilation)
     if mode != "zeros" and not isinstance(padding, str):
@@ -135,7 +138,7 @@ def draw_conv(seed, rank, dtype, make=integers, layouts=True):
         while size[axis] in size[:axis]:
             size[axis] += 1
     options = {
-        "stride": tuple(int(n) for n in rng.integers(1, 4, rank)),
+        "stride": tuple(int(n) for n in rng.integers(1, 4, rank)) if free else 1,
         "padding": padding,
         "dilation": dilation,
         "groups": groups,

@@ -124,6 +124,16 @@ def test_products_load_vectors_where_they_can(code):
         assert any(width in op.split(".") for op in loads), f"{arch} {name}: {loads}"
 
 
+def test_fused_winograd_multiplies_from_vectors(code):
+    """Four tiles or filters by one load from shared memory, and products on CUDA cores."""
+    fused = {key: ops for key, ops in code.items() if "winograd_fused" in key[1]}
+    assert fused, "no kernel is called winograd_fused"
+    for (arch, name), ops in fused.items():
+        assert has(ops, "FFMA"), f"{arch} {name}: no FFMA"
+        wide = [op for op in ops if op.startswith("LDS") and "128" in op.split(".")]
+        assert wide, f"{arch} {name}: no LDS of 128 bits"
+
+
 def test_pooling_and_relu_move_vectors(code):
     """16 bytes: what their headers promise."""
     stores = ("pool_channels", "pool_grad_channels", "elementwise_vector")

@@ -5,6 +5,7 @@
 #include "launch/direct.h"
 #include "launch/im2col.h"
 #include "launch/implicit_gemm.h"
+#include "launch/winograd.h"
 
 namespace cuconv {
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from cuconv._backends._protocol import Backend, Candidate
-from cuconv._backends._rules import not_for_auto
+from cuconv._backends._rules import not_for_auto, not_for_auto_on_gpu
 from cuconv._conv import Convolution
 
 
@@ -19,8 +17,10 @@ def explanation(title: str, convolution: Convolution, backend: Backend, chosen: 
         if not c.supported:
             rows.append((mark, c.algo, "", "", "", f"cannot: {c.reason}"))
             continue
-        image = problem if backend.name == "numpy" else replace(problem, batch=1)
-        held_back = not_for_auto(c.algo, image)
+        if backend.name == "numpy":
+            held_back = not_for_auto(c.algo, problem)
+        else:
+            held_back = not_for_auto_on_gpu(c.algo, problem, options.precision)
         what = f"only {held_back}" if held_back and mark == "" else shares(c)
         rows.append((mark, c.algo, c.variant, seconds(c.cost), size(c.workspace_bytes), what))
     widths = [max(len(row[i]) for row in rows) for i in range(5)]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from cuconv._arguments import FAMILIES
 from cuconv._backends._operands import Operands, element_strides
 from cuconv._backends._protocol import Array, Candidate, ConvOptions, Direction
-from cuconv._backends._rules import gpu_estimate, gpu_rates, not_for_auto
+from cuconv._backends._rules import gpu_estimate, gpu_rates, not_for_auto_on_gpu
 from cuconv._problem import ConvCall, ConvProblem
 from cuconv.errors import UnsupportedError
 
@@ -140,7 +140,7 @@ class ConvKernels:
         ]
         if not variants:
             able = ", ".join(dict.fromkeys(algorithm for _, algorithm, _ in listed))
-            reason = f"the {family} family has no CUDA kernel; {able} have"
+            reason = f"the {family} family has no CUDA kernel in this direction; {able} have"
             if self.forced_variant is not None:
                 reason = f"variant={self.forced_variant!r} is forced"
             return Candidate(family, False, reason, 0, math.inf, "", STATUS)
@@ -171,16 +171,20 @@ class ConvKernels:
         self, direction: Direction, problem: ConvProblem, options: ConvOptions
     ) -> Candidate:
         candidates = self.conv_candidates(direction, problem, options)
-        image = replace(problem, batch=1)
+        others = [c.algo for c in candidates if c.supported and c.algo != options.algo]
         named = options.algo in FAMILIES or self.forced_variant is not None
         if options.algo in FAMILIES:
             candidates = [c for c in candidates if c.algo == options.algo]
         supported = [
-            c for c in candidates if c.supported and (named or not not_for_auto(c.algo, image))
+            c
+            for c in candidates
+            if c.supported
+            and (named or not not_for_auto_on_gpu(c.algo, problem, options.precision))
         ]
         if not supported:
             able = [c for c in candidates if c.variant] or candidates[:1]
-            raise UnsupportedError("; ".join(c.reason for c in able))
+            can = f"; {', '.join(others)} can do this" if others else ""
+            raise UnsupportedError("; ".join(c.reason for c in able) + can)
         return min(supported, key=lambda c: c.cost)
 
     def conv(self, direction: Direction, problem: ConvProblem, options: ConvOptions) -> KernelConv:

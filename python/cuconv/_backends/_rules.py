@@ -9,7 +9,7 @@ docs/choosing.md has the table.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cuconv._problem import ConvProblem
 
@@ -43,6 +43,15 @@ def not_for_auto(family: str, problem: ConvProblem) -> str:
 
 
 # ---- GPUs ----
+
+
+def not_for_auto_on_gpu(family: str, problem: ConvProblem, precision: str) -> str:
+    """The same of one image, since the batch must not decide. Winograd is for exact float32 alone:
+    16-bit dtypes and tf32 have tensor cores, and who takes float64 wants its digits."""
+    exact_float32 = problem.dtype.name == "float32" and precision == "ieee"
+    if family == "winograd" and not exact_float32:
+        return 'for float32 with precision="ieee", unless asked for by name'
+    return not_for_auto(family, replace(problem, batch=1))
 
 
 @dataclass(frozen=True, slots=True)
