@@ -1,6 +1,7 @@
 """What the CUDA compiler made of the kernels: spills, registers, instructions. Needs no GPU."""
 
 import os
+import re
 
 import pytest
 
@@ -88,6 +89,19 @@ def test_convolutions_use_fused_multiply_adds(code):
                 assert any(op.startswith(opcode) for op in ops), f"{arch} {name}: no {opcode}"
                 checked += 1
     assert checked >= 4
+
+
+def test_transforms_move_complex_numbers_whole(code):
+    """Both parts at a time, through shared memory and of spectra."""
+    checked = 0
+    for (arch, name), ops in code.items():
+        if re.match(r"(cuconv::)?fft_(forward|inverse|fused)_kernel", name):
+            width = "128" if "double" in name else "64"
+            for kind in ("LDS", "STS", "STG" if "forward" in name else "LDG"):
+                wide = any(op.startswith(kind) and width in op.split(".") for op in ops)
+                assert wide, f"{arch} {name}: no {kind} of {width} bits"
+            checked += 1
+    assert checked >= 12
 
 
 def products(code, word):

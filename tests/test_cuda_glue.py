@@ -224,7 +224,7 @@ def test_devices_are_not_mixed(gpu):
 def test_the_gpu_is_found(gpu):
     assert cuconv.is_cuda_available()
     found = cuconv.algorithms((1, 3, 9, 9), (4, 3, 3, 3), "float16")  # the default device
-    families = ["direct", "im2col", "implicit_gemm", "winograd"]
+    families = ["direct", "im2col", "implicit_gemm", "winograd", "fft"]
     assert [c.algo for c in found if c.supported] == families
     assert {c.status for c in found} == {"emulated only"}
     with cuconv.use_backend("cuda", variant="direct_naive"):

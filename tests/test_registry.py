@@ -7,7 +7,8 @@ import pytest
 
 import cuconv
 import problems
-from compare import assert_equal, assert_within, wide
+from compare import assert_equal, assert_within, summed_eps, wide
+from fft_bounds import fft_factor
 from winograd_bound import rounding, winograd_bound
 
 FUNCTIONS = {
@@ -37,8 +38,8 @@ WINOGRAD = (
     if MODULE
     else set()
 )
-# Of the variants whose matrices have fractions: the outputs of a tile along each axis. All other
-# variants are exact on small integers.
+# Of the Winograd variants whose matrices have fractions: the outputs of a tile along each axis. All other
+# variants but those of fft are exact on small integers.
 INEXACT = {name: 4 for name in WINOGRAD if name.endswith("4x4")}
 
 
@@ -127,6 +128,20 @@ def call_of(reference, seed, rank, dtype, direction, kernel=None):
     return function, (g, p.x, p.w.shape), p.options
 
 
+def bound_of(reference, variant, call, dtype):
+    """None where the result has to be exact. Of transforms whose numbers have fractions, their
+    bound, or what tells one integer from the next."""
+    if m := INEXACT.get(variant):
+        return winograd_bound(reference, m, *call, dtype)
+    if not variant.startswith("fft"):
+        return None
+    function, (first, second, *_), _ = call
+    norms = np.linalg.norm(wide(first).ravel()) * np.linalg.norm(wide(second).ravel())
+    # A border made of the image repeats an element up to twice along an axis, and tiles overlap.
+    repeats = 3 ** (second.ndim - 2) * (8 if "weight" in function.__name__ else 1)
+    return min(0.3, fft_factor(True, first.size) * summed_eps(dtype) * norms * repeats)
+
+
 @pytest.mark.parametrize("order", ["forward", "reverse", "shuffled"])
 @pytest.mark.parametrize(("variant", "direction", "dtype", "precision"), CASES, ids=str)
 def test_variant_is_right_on_integers(
@@ -150,11 +165,10 @@ def test_variant_is_right_on_integers(
                 except cuconv.UnsupportedError:
                     continue  # why is the business of test_variants_refuse_for_a_reason
             ran += 1
-            if m := INEXACT.get(variant):
-                bound = winograd_bound(reference, m, *call, dtype) + rounding(wide(want), dtype)
-                assert_within(got, want, bound)
-            else:
+            if (bound := bound_of(reference, variant, call, dtype)) is None:
                 assert_equal(got, want)
+            else:
+                assert_within(got, want, bound + rounding(wide(want), dtype))
     assert ran >= 3, f"{variant}, {direction} did {ran} problems: it was hardly tested"
 
 

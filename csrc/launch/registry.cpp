@@ -3,6 +3,7 @@
 #include "launch/adjoint.h"
 #include "launch/check.h"
 #include "launch/direct.h"
+#include "launch/fft.h"
 #include "launch/im2col.h"
 #include "launch/implicit_gemm.h"
 #include "launch/winograd.h"

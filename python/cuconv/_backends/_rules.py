@@ -15,9 +15,7 @@ from cuconv._problem import ConvProblem
 
 TRANSFORMS = ("winograd", "fft")
 WORTH_TRANSFORMS = 1 << 22  # multiply-adds
-NOMINAL_BATCH = (
-    8  # of nobody in particular: the true one must not decide, nor change an image's bits
-)
+NOMINAL_BATCH = 8  # of nobody in particular: the true one must not change an image's bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +45,13 @@ def not_for_auto(family: str, problem: ConvProblem) -> str:
 
 def not_for_auto_on_gpu(family: str, problem: ConvProblem, precision: str) -> str:
     """The same of one image, since the batch must not decide. Winograd is for exact float32 alone:
-    16-bit dtypes and tf32 have tensor cores, and who takes float64 wants its digits."""
+    16-bit dtypes and tf32 have tensor cores, and who takes float64 wants its digits. FFT is not for
+    16 bits, which it computes in float32 beside those tensor cores."""
     exact_float32 = problem.dtype.name == "float32" and precision == "ieee"
     if family == "winograd" and not exact_float32:
         return 'for float32 with precision="ieee", unless asked for by name'
+    if family == "fft" and problem.dtype.itemsize == 2:
+        return "for dtypes of 32 bits and more, unless asked for by name"
     return not_for_auto(family, replace(problem, batch=1))
 
 
