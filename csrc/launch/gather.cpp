@@ -35,51 +35,6 @@ ConvProblem weight_grad_view(const ConvProblem& p) {
   return v;
 }
 
-struct PhaseView {
-  ConvProblem problem;
-  std::int64_t w_offset = 0;
-  std::int64_t y_offset = 0;
-};
-
-std::int64_t phases_along(const ConvProblem& p, int axis) {
-  return std::clamp<std::int64_t>(p.in[axis], 1, p.stride[axis]);
-}
-
-// Positions i0, i0 + stride, ... of the input, of which i0 is among the first `stride`. The taps that meet
-// them lie stride / g apart (g = gcd(stride, dilation)), the outputs they meet dilation / g apart, backwards:
-// a forward convolution of stride 1 over gy, by every (stride / g)th tap, last tap first.
-PhaseView input_grad_phase(const ConvProblem& p, std::int64_t index) {
-  PhaseView view{p};
-  ConvProblem& v = view.problem;
-  std::swap(v.c, v.k);
-  std::swap(v.w_stride[1], v.w_stride[2]);
-  std::copy(std::begin(p.y_stride), std::end(p.y_stride), std::begin(v.x_stride));
-  std::copy(std::begin(p.x_stride), std::end(p.x_stride), std::begin(v.y_stride));
-  for (int axis = kSpatial - 1; axis >= 0; --axis) {
-    const std::int64_t stride = p.stride[axis], dilation = p.dilation[axis];
-    const std::int64_t first = take_last(index, phases_along(p, axis));
-    const std::int64_t common = std::gcd(stride, dilation);
-    const std::int64_t tap_step = stride / common, out_step = dilation / common;
-    const std::int64_t padded = first + p.pad[axis];
-    std::int64_t tap = 0;
-    while (tap < std::min(tap_step, p.filter[axis]) && (padded - tap * dilation) % stride != 0) ++tap;
-    const bool met = tap < std::min(tap_step, p.filter[axis]);
-    const std::int64_t taps = met ? (p.filter[axis] - 1 - tap) / tap_step + 1 : 0;
-    const std::int64_t last = tap + (taps - 1) * tap_step;  // the view's first tap
-    v.in[axis] = p.out[axis];
-    v.out[axis] = p.in[axis] > first ? (p.in[axis] - 1 - first) / stride + 1 : 0;
-    v.filter[axis] = taps;
-    v.stride[axis] = 1;
-    v.dilation[axis] = out_step;
-    v.pad[axis] = met ? -((padded - last * dilation) / stride) : 0;
-    v.w_stride[3 + axis] = -tap_step * p.w_stride[3 + axis];
-    v.y_stride[3 + axis] = stride * p.x_stride[3 + axis];
-    if (met) view.w_offset += last * p.w_stride[3 + axis];
-    view.y_offset += first * p.x_stride[3 + axis];
-  }
-  return view;
-}
-
 // ---- digits ----
 
 // Digits of size 1 carry nothing: behind the others, so that the innermost is one that somebody steps along.
@@ -245,6 +200,45 @@ Store store_of_y(const GatherProblem& g, const void* y, int element_bytes, int w
 
 }  // namespace
 
+std::int64_t input_grad_phases(const ConvProblem& p, int axis) {
+  return std::clamp<std::int64_t>(p.in[axis], 1, p.stride[axis]);
+}
+
+// Positions i0, i0 + stride, ... of the input, of which i0 is among the first `stride`. The taps that meet
+// them lie stride / g apart (g = gcd(stride, dilation)), the outputs they meet dilation / g apart, backwards:
+// a forward convolution of stride 1 over gy, by every (stride / g)th tap, last tap first.
+PhaseView input_grad_phase(const ConvProblem& p, std::int64_t index) {
+  PhaseView view{p};
+  ConvProblem& v = view.problem;
+  std::swap(v.c, v.k);
+  std::swap(v.w_stride[1], v.w_stride[2]);
+  std::copy(std::begin(p.y_stride), std::end(p.y_stride), std::begin(v.x_stride));
+  std::copy(std::begin(p.x_stride), std::end(p.x_stride), std::begin(v.y_stride));
+  for (int axis = kSpatial - 1; axis >= 0; --axis) {
+    const std::int64_t stride = p.stride[axis], dilation = p.dilation[axis];
+    const std::int64_t first = take_last(index, input_grad_phases(p, axis));
+    const std::int64_t common = std::gcd(stride, dilation);
+    const std::int64_t tap_step = stride / common, out_step = dilation / common;
+    const std::int64_t padded = first + p.pad[axis];
+    std::int64_t tap = 0;
+    while (tap < std::min(tap_step, p.filter[axis]) && (padded - tap * dilation) % stride != 0) ++tap;
+    const bool met = tap < std::min(tap_step, p.filter[axis]);
+    const std::int64_t taps = met ? (p.filter[axis] - 1 - tap) / tap_step + 1 : 0;
+    const std::int64_t last = tap + (taps - 1) * tap_step;  // the view's first tap
+    v.in[axis] = p.out[axis];
+    v.out[axis] = p.in[axis] > first ? (p.in[axis] - 1 - first) / stride + 1 : 0;
+    v.filter[axis] = taps;
+    v.stride[axis] = 1;
+    v.dilation[axis] = out_step;
+    v.pad[axis] = met ? -((padded - last * dilation) / stride) : 0;
+    v.w_stride[3 + axis] = -tap_step * p.w_stride[3 + axis];
+    v.y_stride[3 + axis] = stride * p.x_stride[3 + axis];
+    if (met) view.w_offset += last * p.w_stride[3 + axis];
+    view.y_offset += first * p.x_stride[3 + axis];
+  }
+  return view;
+}
+
 std::string refuse_indices(Direction direction, const ConvProblem& p) {
   const double outputs = double(p.out[0]) * double(p.out[1]) * double(p.out[2]);
   const double inputs = double(p.in[0]) * double(p.in[1]) * double(p.in[2]);
@@ -279,7 +273,7 @@ std::string refuse_indices(Direction direction, const ConvProblem& p) {
 
 std::int64_t product_count(Direction direction, const ConvProblem& p) {
   if (direction != Direction::kInputGrad) return 1;
-  return phases_along(p, 0) * phases_along(p, 1) * phases_along(p, 2);
+  return input_grad_phases(p, 0) * input_grad_phases(p, 1) * input_grad_phases(p, 2);
 }
 
 Product product_of(Direction direction, const ConvProblem& p, std::int64_t index) {

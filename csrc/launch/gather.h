@@ -23,6 +23,19 @@ struct Product {
 // Why a direction of p cannot be counted in the kernels' 31 bits; empty if it can.
 std::string refuse_indices(Direction direction, const ConvProblem& p);
 
+// The input gradient along one axis: positions of one residue modulo the stride are a convolution of their
+// own.
+std::int64_t input_grad_phases(const ConvProblem& p, int axis);
+
+// One of them, over all axes' phases: a forward convolution of stride 1 over gy, with gx as its y. Offsets
+// are relative to w and gx, in elements. It may have no taps: then gx is the bias.
+struct PhaseView {
+  ConvProblem problem;
+  std::int64_t w_offset = 0;
+  std::int64_t y_offset = 0;
+};
+PhaseView input_grad_phase(const ConvProblem& p, std::int64_t index);
+
 // How many products compute it: one, but for an input gradient one a residue of the positions modulo the
 // stride, so that no product meets the zeros between strided outputs.
 std::int64_t product_count(Direction direction, const ConvProblem& p);
