@@ -2,6 +2,7 @@
 #pragma once
 
 #include "launch/registry.h"
+#include "tuning/depthwise_tiles.h"
 #include "tuning/direct_tiles.h"
 
 namespace cuconv {
@@ -23,6 +24,25 @@ struct DirectInputGrad {
 };
 
 struct DirectWeightGrad {
+  static Suitability suits(const ConvProblem& p, const ConvRequest& request);
+  static void run(const ConvProblem& p, const ConvArguments& args);
+};
+
+// Depthwise convolution and image filtering: few channels a group.
+template <typename Tile>
+struct DirectDepthwise {
+  static Suitability suits(const ConvProblem& p, const ConvRequest& request);
+  static void run(const ConvProblem& p, const ConvArguments& args);
+};
+
+template <typename Tile>
+struct DirectDepthwiseInputGrad {
+  static Suitability suits(const ConvProblem& p, const ConvRequest& request);
+  static void run(const ConvProblem& p, const ConvArguments& args);
+};
+
+template <typename Tile>
+struct DirectDepthwiseWeightGrad {
   static Suitability suits(const ConvProblem& p, const ConvRequest& request);
   static void run(const ConvProblem& p, const ConvArguments& args);
 };

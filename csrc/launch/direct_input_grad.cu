@@ -6,10 +6,12 @@
 
 namespace cuconv {
 
-constexpr double kGatherCost = 12;  // as direct_naive, with more index arithmetic
+constexpr double kGatherCost = 12;         // as direct_naive, with more index arithmetic
+constexpr double kGatherOutputCost = 200;  // eleven divisions of 64-bit numbers
 
 Suitability DirectInputGrad::suits(const ConvProblem& p, const ConvRequest&) {
-  return {"", 0, {kGatherCost * multiply_adds(p)}};
+  const double outputs = double(p.groups) * double(p.c) * double(volume(p.in));
+  return {"", 0, {kGatherCost * multiply_adds(p) + kGatherOutputCost * outputs}};
 }
 
 void DirectInputGrad::run(const ConvProblem& p, const ConvArguments& args) {

@@ -6,10 +6,12 @@
 
 namespace cuconv {
 
-constexpr double kNaiveCost = 10;  // two loads and their index arithmetic for each multiply-add
+constexpr double kNaiveCost = 10;         // two loads and their index arithmetic for each multiply-add
+constexpr double kNaiveOutputCost = 200;  // eleven divisions of 64-bit numbers
 
 Suitability DirectNaive::suits(const ConvProblem& p, const ConvRequest&) {
-  return {"", 0, {kNaiveCost * multiply_adds(p)}};
+  const double outputs = double(p.groups) * double(p.k) * double(volume(p.out));
+  return {"", 0, {kNaiveCost * multiply_adds(p) + kNaiveOutputCost * outputs}};
 }
 
 void DirectNaive::run(const ConvProblem& p, const ConvArguments& args) {

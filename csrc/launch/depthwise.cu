@@ -1,0 +1,84 @@
+// Depthwise convolution and image filtering, forwards and the input gradient: which problems they take, and
+// by which kernel.
+#include <string>
+
+#include "launch/conv.h"
+#include "launch/depthwise.h"
+#include "launch/direct.h"
+#include "launch/gather.h"
+#include "launch/gemm.h"
+#include "tuning/depthwise_tiles.h"
+
+namespace cuconv {
+namespace {
+
+// A launch for each residue of the stride.
+constexpr std::int64_t kMostPhases = 64;
+
+template <typename Tile>
+double weighed_work(const ConvProblem& p, DType dtype) {
+  const DepthwiseWork work = depthwise_rows_work<Tile>(p, dtype);
+  return Tile::kCost * work.multiply_adds + kDepthwiseFetchCost * work.fetched;
+}
+
+template <typename Tile>
+void run_forward(const ConvProblem& p, const ConvArguments& args) {
+  if (outputs_of(p) == 0) return;
+  if (has_channels_innermost(p)) {
+    run_depthwise_channels(p, args);
+  } else {
+    run_depthwise_rows<Tile>(p, args);
+  }
+}
+
+}  // namespace
+
+template <typename Tile>
+Suitability DirectDepthwise<Tile>::suits(const ConvProblem& p, const ConvRequest& request) {
+  if (const std::string why = refuse_depthwise_rows<Tile>(p, request.dtype); !why.empty()) return {why, 0, 0};
+  return {"", 0, {weighed_work<Tile>(p, request.dtype)}};
+}
+
+template <typename Tile>
+void DirectDepthwise<Tile>::run(const ConvProblem& p, const ConvArguments& args) {
+  run_forward<Tile>(p, args);
+}
+
+template <typename Tile>
+Suitability DirectDepthwiseInputGrad<Tile>::suits(const ConvProblem& p, const ConvRequest& request) {
+  const double phases =
+      double(input_grad_phases(p, 0)) * double(input_grad_phases(p, 1)) * double(input_grad_phases(p, 2));
+  if (phases > kMostPhases) {
+    return {"a launch for each of " + std::to_string(phases) + " residues of the stride, and it takes " +
+                std::to_string(kMostPhases) + " at the most",
+            0, 0};
+  }
+  Work work = {0, Unit::kCudaCores, 0, phases};
+  for (std::int64_t i = 0; i < static_cast<std::int64_t>(phases); ++i) {
+    const ConvProblem phase = input_grad_phase(p, i).problem;
+    const std::string why = refuse_depthwise_rows<Tile>(phase, request.dtype);
+    if (!why.empty()) return {why, 0, 0};
+    work.multiply_adds += weighed_work<Tile>(phase, request.dtype);
+  }
+  return {"", 0, work};
+}
+
+template <typename Tile>
+void DirectDepthwiseInputGrad<Tile>::run(const ConvProblem& p, const ConvArguments& args) {
+  if (inputs_of(p) == 0) return;
+  const std::int64_t phases = input_grad_phases(p, 0) * input_grad_phases(p, 1) * input_grad_phases(p, 2);
+  for (std::int64_t i = 0; i < phases; ++i) {
+    const PhaseView phase = input_grad_phase(p, i);
+    ConvArguments at = args;
+    at.b = advanced(args.b, phase.w_offset, args.request.dtype);
+    at.out = advanced(args.out, phase.y_offset, args.request.dtype);
+    run_forward<Tile>(phase.problem, at);
+  }
+}
+
+template struct DirectDepthwise<DepthwiseTile4x4>;
+template struct DirectDepthwise<DepthwiseTile1x8>;
+template struct DirectDepthwiseInputGrad<DepthwiseTile4x4>;
+template struct DirectDepthwiseInputGrad<DepthwiseTile1x8>;
+
+}  // namespace cuconv
