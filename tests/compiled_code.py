@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import collections
+import functools
 import importlib.util
 import re
 import shutil
@@ -40,6 +42,7 @@ def tool(name: str) -> str | None:
     return next((str(p / name) for p in places if (p / name).is_file()), None)
 
 
+@functools.cache
 def _cuobjdump(path: Path, what: str) -> str:
     program = tool("cuobjdump")
     assert program is not None
@@ -77,21 +80,56 @@ def resource_usage(path: Path) -> list[Kernel]:
     ]
 
 
-def instructions(path: Path) -> dict[tuple[str, str], set[str]]:
-    """The instructions of each (architecture, kernel): opcodes with their modifiers."""
-    result: dict[tuple[str, str], set[str]] = {}
+@dataclass(frozen=True)
+class Instruction:
+    address: int
+    opcode: str  # with its modifiers
+    operands: str
+
+
+@functools.cache
+def _listings(path: Path) -> dict[tuple[str, str], list[Instruction]]:
+    """The code of each (architecture, kernel), in order."""
+    result: dict[tuple[str, str], list[Instruction]] = {}
     arch, current = "", None
+    line_of_code = re.compile(
+        r"\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\d+\s+)?([A-Z][A-Z0-9_.]*)([^;]*)"
+    )
     for line in _cuobjdump(path, "-sass").splitlines():
         if m := re.match(r"arch = (sm_\w+)", line):
             arch = m[1]
         elif m := re.match(r"\s*Function : (\S+)", line):
-            current = result.setdefault((arch, m[1]), set())
-        elif current is not None and (
-            m := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+\s+)?([A-Z][A-Z0-9_.]*)", line)
-        ):
-            current.add(m[1])
+            current = result.setdefault((arch, m[1]), [])
+        elif current is not None and (m := line_of_code.match(line)):
+            current.append(Instruction(int(m[1], 16), m[2], m[3]))
     names = demangle([mangled for _, mangled in result])
-    return {(arch, name): ops for ((arch, _), ops), name in zip(result.items(), names, strict=True)}
+    return {(a, name): code for ((a, _), code), name in zip(result.items(), names, strict=True)}
+
+
+def instructions(path: Path) -> dict[tuple[str, str], set[str]]:
+    """The instructions of each (architecture, kernel): opcodes with their modifiers."""
+    return {key: {i.opcode for i in code} for key, code in _listings(path).items()}
+
+
+def innermost_loops(path: Path) -> dict[tuple[str, str], list[collections.Counter[str]]]:
+    """Of each (architecture, kernel) how often opcodes, without modifiers, stand in each loop."""
+    result = {}
+    for key, code in _listings(path).items():
+        spans = []
+        for i in code:
+            target = re.search(r"0x([0-9a-f]+)\s*$", i.operands) if i.opcode == "BRA" else None
+            if target and int(target[1], 16) < i.address:
+                spans.append((int(target[1], 16), i.address))
+        inner = [
+            (a, b)
+            for a, b in spans
+            if not any(a <= c and d < b for c, d in spans if c != a or d != b)
+        ]
+        result[key] = [
+            collections.Counter(i.opcode.split(".")[0] for i in code if a <= i.address <= b)
+            for a, b in inner
+        ]
+    return result
 
 
 if __name__ == "__main__":

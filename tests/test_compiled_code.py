@@ -55,6 +55,8 @@ def most_registers(name):
     if "implicit_gemm" in name:
         wide = ("<double", "complex_t", "tensor_core_kernel<float")
         return 255 if any(w in name for w in wide) else 128
+    if "depthwise_channels" in name:
+        return 168  # three blocks of 128 threads, each with eleven loads in flight
     return 168 if any(w in name for w in ("double", "complex_t")) else 128
 
 
@@ -82,10 +84,11 @@ def test_no_atomics_anywhere(code):
 
 def test_convolutions_use_fused_multiply_adds(code):
     expected = {"float": "FFMA", "double": "DFMA"}
+    kernels = ("direct", "depthwise_rows", "depthwise_channels", "depthwise_weight_grad")
     checked = 0
     for (arch, name), ops in code.items():
         for element, opcode in expected.items():
-            if "direct" in name and f"<{element}" in name:
+            if any(k in name for k in kernels) and f"<{element}" in name:
                 assert any(op.startswith(opcode) for op in ops), f"{arch} {name}: no {opcode}"
                 checked += 1
     assert checked >= 4
@@ -159,6 +162,35 @@ def test_pooling_and_relu_move_vectors(code):
                 wide = any(op.startswith(kind) and "128" in op.split(".") for op in ops)
                 assert wide, f"{arch} {name}: no {kind} of 128 bits"
                 checked += 1
+    assert checked
+
+
+def test_depthwise_kernels_move_vectors(code):
+    """16 bytes from shared memory and, of what is not 16 bits wide, to and from the device's."""
+    checked = 0
+    for (arch, name), ops in code.items():
+        if not any(word in name for word in ("depthwise_rows", "depthwise_channels")):
+            continue
+        narrow = "half_t" in name or "bfloat16_t" in name
+        # A thread has four outputs side by side, or four channels: 8 bytes of 16-bit numbers. Rows
+        # of x come by 16 bytes whatever they are made of.
+        widths = {"LDS": "128", "STG": "64" if narrow else "128"}
+        widths["LDG"] = "64" if narrow and "channels" in name else "128"
+        for kind, width in widths.items():
+            moves = sorted(op for op in ops if op.startswith(kind))
+            assert any(width in op.split(".") for op in moves), f"{arch} {name}: {moves}"
+        checked += 1
+    assert checked
+
+
+def test_the_loop_over_taps_is_mostly_multiply_adds(module):
+    """By what is written. More by what runs: half of the loop looks at rows one by one."""
+    checked = 0
+    for (arch, name), loops in compiled_code.innermost_loops(module).items():
+        if "depthwise_rows_kernel<float," in name:
+            shares = [loop["FFMA"] / loop.total() for loop in loops if loop["FFMA"] >= 32]
+            assert max(shares, default=0) > 0.6, f"{arch} {name}: {shares}"
+            checked += 1
     assert checked
 
 
