@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+import cuconv
 from cli_helpers import assert_one_line, run
 from cuconv import _atomic
 from cuconv._cli._device import Device
@@ -136,6 +137,73 @@ def test_families_agree(capsys, tmp_path, algo):
     options = ("-k", "emboss", "--algo", algo, "--device", "cpu")
     assert run(capsys, "filter", source, target, *options).code == 0
     np.testing.assert_array_equal(read(target), expected(image, correlate(EMBOSS), "mirror"))
+
+
+# ---- two passes ----
+
+
+@pytest.mark.parametrize("mode", SCIPY_MODES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_separable_kernel_in_two_passes(capsys, tmp_path, dtype, mode):
+    matrix = np.outer([1, 2, 3, 1], [2, -1, 3]) / 29
+    np.save(tmp_path / "k.npy", matrix)
+    image = noise(17, 22, 3, dtype=dtype)
+    source, target = write(tmp_path / "in.png", image), tmp_path / "out.png"
+    options = ("-k", tmp_path / "k.npy", "--padding-mode", mode, "--separable")
+    assert run(capsys, "filter", source, target, *options).code == 0
+    want = expected(image, correlate(matrix), SCIPY_MODES[mode])
+    difference = np.abs(read(target).astype(int) - want.astype(int))
+    assert difference.max() <= 1  # sums of rounded weights may fall on the other side of a half
+    assert np.mean(difference > 0) < 0.01
+
+
+def test_two_passes_are_by_lines(monkeypatch, capsys, tmp_path):
+    shapes = []
+
+    def recorded(x, w, **options):
+        shapes.append(w.shape[2:])
+        return conv2d(x, w, **options)
+
+    conv2d = cuconv.conv2d
+    monkeypatch.setattr(cuconv, "conv2d", recorded)
+    source, target = write(tmp_path / "in.png", noise(9, 9, dtype=np.uint8)), tmp_path / "o.png"
+    assert run(capsys, "filter", source, target, "-k", "sobel", "--separable").code == 0
+    assert shapes == [(3, 1), (1, 3)] * 2
+
+
+def test_a_kernel_of_zeros_is_separable(capsys, tmp_path):
+    (tmp_path / "k.txt").write_text("0 0\n0 0\n")
+    source, target = write(tmp_path / "in.png", noise(9, 9, dtype=np.uint8)), tmp_path / "o.png"
+    assert run(capsys, "filter", source, target, "-k", tmp_path / "k.txt", "--separable").code == 0
+    assert not read(target).any()
+
+
+def test_a_kernel_that_no_two_lines_make(capsys, tmp_path):
+    """Of the identity of two rows, half of the squares are missed."""
+    (tmp_path / "k.txt").write_text("1 0\n0 1\n")
+    source, target = write(tmp_path / "in.png", noise(9, 9, dtype=np.uint8)), tmp_path / "o.png"
+    options = ("-k", tmp_path / "k.txt", "--separable")
+    outcome = run(capsys, "filter", source, target, *options)
+    assert_one_line(outcome, "--separable", "miss 0.707 of the kernel's norm", "1e-06")
+    assert not target.exists()
+    assert run(capsys, "filter", source, target, *options, "--tolerance", 0.7).code == 2
+    assert run(capsys, "filter", source, target, *options, "--tolerance", 0.71).code == 0
+    assert target.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "fragments"),
+    [
+        (("--tolerance", 0.1), ["--tolerance goes with --separable"]),
+        (("--separable", "--tolerance", -1), ["--tolerance must be", "got -1"]),
+        (("--separable", "--tolerance", "nan"), ["--tolerance must be", "got nan"]),
+        (("--separable", "--tolerance", 1), ["--tolerance must be", "got 1"]),
+    ],
+)
+def test_errors_of_two_passes(capsys, tmp_path, options, fragments):
+    source = write(tmp_path / "in.png", noise(9, 9, dtype=np.uint8))
+    outcome = run(capsys, "filter", source, tmp_path / "o.png", "-k", "sobel", *options)
+    assert_one_line(outcome, *fragments)
 
 
 # ---- files ----

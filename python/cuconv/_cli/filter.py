@@ -18,6 +18,7 @@ from cuconv._cli._images import Picture, check_writable, read_picture, write_pic
 from cuconv._cli._progress import progress_bar
 
 LARGEST_SIGMA = 250.0  # a kernel of 2001 values
+TOLERANCE = 1e-6  # of --separable: what float32 makes of a product
 
 Passes = Callable[[Any, Callable[..., Any]], Any]  # (plane, correlate) -> filtered plane
 
@@ -62,6 +63,18 @@ class Options:
     show_default=True,
     help="The algorithm family.",
 )
+@click.option(
+    "--separable",
+    is_flag=True,
+    help="Filter in two passes, by a column and by a row whose product is the kernel; an error if "
+    "there are none.",
+)
+@click.option(
+    "--tolerance",
+    type=float,
+    help=f"How much of the kernel the two may miss, as a part of its norm: --separable  "
+    f"[default: {TOLERANCE:g}]",
+)
 @device_option
 def filter_image(
     source: Path,
@@ -71,6 +84,8 @@ def filter_image(
     sigma: float | None,
     padding_mode: str,
     algo: str,
+    separable: bool,
+    tolerance: float | None,
     device_name: str,
 ) -> None:
     """Filter the image file IN with a kernel and write OUT.
@@ -85,9 +100,14 @@ def filter_image(
       cuconv filter photo.jpg edges.png --kernel sobel
       cuconv filter scan.tiff soft.tiff --kernel gaussian --sigma 2.5
       cuconv filter photo.jpg blobs.png --kernel laplacian --sigma 3
+      cuconv filter scan.tiff soft.tiff --kernel disc.npy --separable --tolerance 0.01
       printf '1 1 1\\n1 -8 1\\n1 1 1\\n' > own.txt; cuconv filter in.png out.png --kernel own.txt
     """
     passes = choose_passes(kernel, size, sigma)
+    if tolerance is not None and not separable:
+        raise CliError("--tolerance goes with --separable")
+    if separable:
+        passes = in_two_passes(passes, TOLERANCE if tolerance is None else tolerance)
     picture = read_picture(source)
     check_writable(target, picture)
     device = open_device(device_name)
@@ -127,6 +147,21 @@ def choose_passes(kernel: str, size: int | None, sigma: float | None) -> Passes:
     else:
         matrix = _kernels.read_kernel(Path(kernel))
     return lambda plane, correlate: correlate(plane, matrix)
+
+
+def in_two_passes(passes: Passes, tolerance: float) -> Passes:
+    """The same with every matrix taken apart: first down the columns, then along the rows."""
+    if not 0 <= tolerance < 1:
+        raise CliError(f"--tolerance must be at least 0 and below 1, got {tolerance:g}")
+
+    def separated(plane: Any, correlate: Callable[..., Any]) -> Any:
+        def both(part: Any, matrix: np.ndarray) -> Any:
+            column, row = _kernels.separate(matrix, tolerance)
+            return correlate(correlate(part, column), row)
+
+        return passes(plane, both)
+
+    return separated
 
 
 def gradient_magnitude(plane: Any, correlate: Callable[..., Any]) -> Any:
