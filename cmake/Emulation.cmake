@@ -9,7 +9,7 @@
 
 # fma() is fused and nothing else is, as on the GPU. nvcc lets shared memory hold one type after another: so must g++.
 # Its warning of uninitialised variables is unreliable in instrumented code.
-set(_cuconv_emulated_options -Wall -Wextra -Wno-maybe-uninitialized -ffp-contract=off -fno-strict-aliasing)
+set(_cuconv_emulated_options -Wall -Wextra -Wno-maybe-uninitialized -Wno-psabi -ffp-contract=off -fno-strict-aliasing)
 set(_cuconv_undefined -fsanitize=undefined -fno-sanitize=vptr)
 set(_cuconv_options_plain -O2)
 set(_cuconv_options_asan -O1 -g -fsanitize=address)

@@ -56,7 +56,7 @@ void CopyQueue::land_before(Block& block, std::int64_t group) {
   const auto end = std::find_if(copies_.begin(), copies_.end(), stays);
   for (auto copy = copies_.begin(); copy != end; ++copy) {
     if (block.arrival() == Arrival::kLate) move(*copy);
-    if (kChecked) check_copy_landing(copy->shared, copy->bytes);
+    if (kChecked) check_copy_landing(copy->shared, copy->bytes, block.current());
   }
   copies_.erase(copies_.begin(), end);
 }
@@ -70,7 +70,7 @@ void copy_async(void* shared, const void* global, int bytes, bool copy) {
   check_spaces(block, to, from);
   if (kChecked) {
     if (from) check_read(from, bytes);
-    check_copy_issue(to, bytes);
+    check_copy_issue(to, bytes, block.current());
   }
   block.copies().issue(block, to, from ? from : kZeros, bytes);
 }

@@ -24,6 +24,7 @@ thread_local std::string fault;
 bool wait_together(const Thread& a, const Thread& b) {
   if (a.state != b.state) return false;
   if (a.state == State::kReady || a.state == State::kExited) return true;
+  if (a.state == State::kAtMbarrier && (a.mbarrier != b.mbarrier || a.parity != b.parity)) return false;
   return !std::strcmp(a.operation, b.operation) && a.where.line() == b.where.line() &&
          !std::strcmp(a.where.file_name(), b.where.file_name());
 }
@@ -37,7 +38,9 @@ std::string describe_group(int begin, int end, const Thread& thread) {
   if (thread.state == State::kReady) return who + (one ? " is" : " are") + " elsewhere";
   const char* slash = std::strrchr(thread.where.file_name(), '/');
   return who + (one ? " waits at " : " wait at ") + thread.operation + " (" +
-         (slash ? slash + 1 : thread.where.file_name()) + ":" + std::to_string(thread.where.line()) + ")";
+         (slash ? slash + 1 : thread.where.file_name()) + ":" + std::to_string(thread.where.line()) +
+         (thread.state == State::kAtMbarrier ? ", " + describe_wait(*thread.mbarrier, thread.parity) : "") +
+         ")";
 }
 
 }  // namespace
@@ -71,6 +74,7 @@ Block::Block(const Kernel& kernel, dim3 extent, const Schedule& schedule)
     : kernel_(kernel), order_(schedule.order), arrival_(schedule.arrival), random_(schedule.seed) {
   threads_.resize(extent.x * extent.y * extent.z);
   warps_.resize((threads_.size() + kLanes - 1) / kLanes);
+  warpgroups_.resize((threads_.size() + kWarpgroup - 1) / kWarpgroup);
   sequence_.resize(threads_.size());
   for (unsigned i = 0; i < threads_.size(); ++i) {
     threads_[i].index = {i % extent.x, i / extent.x % extent.y, i / extent.x / extent.y};
@@ -83,6 +87,15 @@ std::string Block::name() const {
   return std::string("kernel '") + kernel_.name + "', block " + triple(index_);
 }
 std::string Block::thread_name(int thread) const { return "thread " + triple(threads_[thread].index); }
+
+std::string Block::actor_name(int actor) const {
+  if (is_thread(actor)) return thread_name(actor);
+  if (is_tensor_core(actor)) {
+    const int first = (actor - kFirstTensorCore) * kWarpgroup;
+    return "a wgmma of threads " + std::to_string(first) + " to " + std::to_string(first + kWarpgroup - 1);
+  }
+  return "a TMA copy that reports to " + mbarriers_.name(actor - kFirstCopier);
+}
 
 void Block::fail_here(const std::string& what) const {
   fail(name() + ", " + thread_name(current_) + ": " + what);
@@ -97,8 +110,12 @@ void Block::start(dim3 index) {
     warp.waiting = 0;
     warp.ordered_before = first_tick_;
   }
+  for (Warpgroup& warpgroup : warpgroups_) warpgroup = {};
+  mbarriers_.clear();
+  tensor_copies_.clear();
   for (int i = 0; i < size(); ++i) {
     threads_[i].state = State::kReady;
+    threads_[i].knowledge.forget();
     start_fiber(threads_[i].fiber, i, [] { block_on_device->run_kernel(); });
   }
 }
@@ -106,6 +123,7 @@ void Block::start(dim3 index) {
 void Block::run_kernel() {
   kernel_.call(kernel_.arguments);
   copies().land_all(*this);
+  if (!warpgroup().idle()) fail_here("exits before wgmma_wait has waited for its warpgroup's last product");
   threads_[current_].state = State::kExited;
   ++exited_;
   for (;;) suspend();
@@ -124,8 +142,9 @@ void Block::run(dim3 index) {
       if (order_ == Order::kShuffled) std::shuffle(sequence_.begin(), sequence_.end(), random_);
       progress = run_pass(0, size());
     }
-    if (!progress) report_divergence();
+    if (!progress && !tensor_copies_.land_one(*this, order_, random_)) report_divergence();
   }
+  if (!tensor_copies_.none()) fail(name() + ": the block ends while a TMA copy into it is in flight");
 }
 
 // Lets every thread of a stretch of the sequence run until it waits. False when none could.
@@ -133,15 +152,37 @@ bool Block::run_pass(int begin, int end) {
   bool progress = false;
   for (int i = begin; i < end; ++i) {
     Thread& thread = threads_[sequence_[i]];
+    if (thread.state == State::kAtMbarrier && thread.mbarrier->completed(thread.parity)) {
+      thread.state = State::kReady;
+    }
     if (thread.state != State::kReady) continue;
     progress = true;
-    current_ = sequence_[i];
-    threadIdx = thread.index;
-    resume(thread.fiber);
-    if (!fault.empty()) forget_fibers();
-    throw_fault();
+    resume_thread(sequence_[i]);
   }
   return progress;
+}
+
+void Block::resume_thread(int thread) {
+  current_ = actor_ = thread;
+  threadIdx = threads_[thread].index;
+  resume(threads_[thread].fiber);
+  if (!fault.empty()) forget_fibers();
+  throw_fault();
+}
+
+Knowledge Block::release() {
+  Knowledge all = knowledge();
+  const int begin = current_ / kLanes * kLanes;
+  for (int i = begin; i < begin + lanes_of(current_ / kLanes); ++i) all.learn(i, warp_ordered_before());
+  all.learn(current_, next_tick());
+  return all;
+}
+
+// Whatever one of these threads knows, all of them know.
+void Block::share_knowledge(int begin, int end) {
+  Knowledge all = threads_[begin].knowledge;
+  for (int i = begin + 1; i < end; ++i) all.merge(threads_[i].knowledge);
+  for (int i = begin; i < end; ++i) threads_[i].knowledge = all;
 }
 
 void Block::wait_for_block(Where where) {
@@ -159,6 +200,7 @@ void Block::open_barrier() {
   }
   for (Thread& thread : threads_) thread.state = State::kReady;
   waiting_ = 0;
+  share_knowledge(0, size());
   ordered_before_ = next_tick();
   for (Warp& warp : warps_) warp.ordered_before = ordered_before_;
 }
@@ -212,26 +254,73 @@ void Block::complete_warp_operation(int warp, WarpAction action) {
     warps_[warp].values[i] = lanes[i].value;
     lanes[i].state = State::kReady;
   }
-  if (action) {  // before the warp is put in order: its accesses are not ordered by the operation itself
-    const int caller = current_;
-    action(*this, warps_[warp].values);
-    current_ = caller;
-  }
+  // Before the warp is put in order: its accesses are not ordered by the operation itself.
+  if (action) perform(action, warps_[warp].values);
   warps_[warp].waiting = 0;
+  share_knowledge(warp * kLanes, warp * kLanes + lanes_of(warp));
   warps_[warp].ordered_before = next_tick();
 }
 
+void Block::perform(WarpAction action, const std::uint64_t* values) {
+  const int caller = current_;
+  action(*this, values);
+  current_ = actor_ = caller;
+}
+
+// Puts nothing in order: a warpgroup's operations are those of its four warps.
+void Block::perform_in_warpgroup(void* operands, WarpAction action, const char* operation, Where where) {
+  const int first = current_ / kWarpgroup * kWarpgroup;
+  if (size() - first < kWarpgroup) {
+    fail_here(std::string(operation) + " is done by " + std::to_string(kWarpgroup) +
+              " threads, but this warpgroup has only " + std::to_string(size() - first));
+  }
+  Thread& self = threads_[current_];
+  self.state = State::kAtWarpgroupOperation;
+  self.operation = operation;
+  self.where = where;
+  self.value = reinterpret_cast<std::uintptr_t>(operands);
+  if (++warpgroup().waiting == kWarpgroup) {
+    std::uint64_t values[kWarpgroup];
+    for (int i = 0; i < kWarpgroup; ++i) {
+      if (!wait_together(threads_[first + i], threads_[first])) report_divergence();
+      values[i] = threads_[first + i].value;
+    }
+    for (int i = 0; i < kWarpgroup; ++i) threads_[first + i].state = State::kReady;
+    warpgroup().waiting = 0;
+    perform(action, values);
+  }
+  suspend();
+}
+
+void Block::wait_at_mbarrier(const Mbarrier& mbarrier, unsigned parity, Where where) {
+  Thread& self = threads_[current_];
+  if (!mbarrier.completed(parity)) {
+    self.state = State::kAtMbarrier;
+    self.operation = "mbarrier_wait";
+    self.where = where;
+    self.mbarrier = &mbarrier;
+    self.parity = parity;
+    suspend();
+  }
+  self.knowledge.merge(mbarrier.released);
+}
+
 void Block::report_divergence() const {
-  const auto waits_at_barrier = [](const Thread& t) { return t.state == State::kAtBarrier; };
-  const bool barrier = std::any_of(threads_.begin(), threads_.end(), waits_at_barrier);
+  const auto some_wait = [this](State state) {
+    return std::any_of(threads_.begin(), threads_.end(), [=](const Thread& t) { return t.state == state; });
+  };
+  const char* what = some_wait(State::kAtBarrier)    ? "divergent barrier"
+                     : some_wait(State::kAtMbarrier) ? "deadlock at an mbarrier"
+                     : some_wait(State::kAtWarpgroupOperation)
+                         ? "operation that part of a warpgroup never reaches"
+                         : "warp operation that part of a warp never reaches";
   std::string groups;
   for (int begin = 0, end; begin < size(); begin = end) {
     for (end = begin + 1; end < size() && wait_together(threads_[begin], threads_[end]); ++end) {
     }
     groups += (groups.empty() ? "" : "; ") + describe_group(begin, end, threads_[begin]);
   }
-  fail(name() + ": " + (barrier ? "divergent barrier" : "warp operation that part of a warp never reaches") +
-       ": " + groups);
+  fail(name() + ": " + what + ": " + groups);
 }
 
 }  // namespace cuconv::emu

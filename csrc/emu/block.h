@@ -10,6 +10,11 @@
 #include "emu/async_copy.h"
 #include "emu/device_api.h"
 #include "emu/fiber.h"
+#include "emu/knowledge.h"
+#include "emu/mbarrier.h"
+#include "emu/tensor_copy.h"
+#include "emu/tick.h"
+#include "emu/warpgroup.h"
 
 namespace cuconv::emu {
 
@@ -24,16 +29,16 @@ struct Schedule {
   Arrival arrival = Arrival::kLate;
 };
 
-// A moment of emulated time. It moves on whenever threads are put in order: at a launch, at the start of a
-// block, at a barrier, at a warp operation.
-using Tick = std::uint64_t;
-extern CUCONV_EMU_THREAD_LOCAL Tick now;
-inline Tick next_tick() { return ++now; }
-inline Tick current_tick() { return now; }
-
 class Block;
 
-enum class State : std::uint8_t { kReady, kAtBarrier, kAtWarpOperation, kExited };
+enum class State : std::uint8_t {
+  kReady,
+  kAtBarrier,
+  kAtWarpOperation,
+  kAtWarpgroupOperation,
+  kAtMbarrier,
+  kExited
+};
 
 struct Thread {
   Fiber fiber;
@@ -41,11 +46,15 @@ struct Thread {
   State state;
   const char* operation;  // what it waits at, and where that stands in the source
   Where where;
-  std::uint64_t value;  // brought to a warp operation
+  std::uint64_t value;       // brought to a warp or warpgroup operation
+  const Mbarrier* mbarrier;  // that it waits at, for the phase of this parity to complete
+  unsigned parity;
   CopyQueue copies;
+  Knowledge knowledge;  // beyond what barriers and warp operations have put in order
 };
 
-// What a warp does as one: called when its last lane has come, with what each of the 32 brought.
+// What a warp (a warpgroup) does as one: called when its last thread has come, with what each of the 32
+// (128) brought.
 using WarpAction = void (*)(Block& block, const std::uint64_t* of_lane);
 
 struct Warp {
@@ -72,16 +81,30 @@ class Block {
   void wait_for_block(Where where);
   WarpValues wait_for_warp(unsigned mask, std::uint64_t value, const char* operation, Where where);
   void perform_in_warp(void* operands, WarpAction action, const char* operation, Where where);
+  void perform_in_warpgroup(void* operands, WarpAction action, const char* operation, Where where);
+  void wait_at_mbarrier(const Mbarrier& mbarrier, unsigned parity, Where where);
   CopyQueue& copies() { return threads_[current_].copies; }
+  Mbarriers& mbarriers() { return mbarriers_; }
+  TensorCopies& tensor_copies() { return tensor_copies_; }
+  Warpgroup& warpgroup() { return warpgroups_[current_ / kWarpgroup]; }
   [[noreturn]] void run_kernel();
 
-  // For a warp's action: what follows counts as done by this lane of the warp, until the action ends.
-  void act_as(int lane) { current_ = current_ / kLanes * kLanes + lane; }
+  // For an action: what follows counts as done by this lane of the warp, by this thread of the warpgroup, or
+  // by hardware beside the threads, until the action ends.
+  void act_as(int lane) { current_ = actor_ = current_ / kLanes * kLanes + lane; }
+  void act_as_thread(int i) { current_ = actor_ = current_ / kWarpgroup * kWarpgroup + i; }
+  void act_as_hardware(int actor) { actor_ = actor; }
 
   // A fault of the running thread.
   [[noreturn]] void fail_here(const std::string& what) const;
 
   int current() const { return current_; }
+  int actor() const { return actor_; }  // the current thread, or hardware that acts for it
+  int tensor_core() const { return kFirstTensorCore + current_ / kWarpgroup; }
+  Knowledge& knowledge() { return threads_[current_].knowledge; }
+  bool knows(int actor, Tick tick) const { return threads_[current_].knowledge.has(actor, tick); }
+  // All that the current thread may rely on and has done itself, for others to learn.
+  Knowledge release();
   Arrival arrival() const { return arrival_; }
   Tick first_tick() const { return first_tick_; }
   Tick ordered_before() const { return ordered_before_; }
@@ -89,15 +112,19 @@ class Block {
 
   std::string name() const;                   // "kernel 'relu', block (0, 0, 0)"
   std::string thread_name(int thread) const;  // "thread (3, 0, 0)"
+  std::string actor_name(int actor) const;    // the same, or "the wgmma of threads 0 to 127"
 
  private:
   int size() const { return static_cast<int>(threads_.size()); }
   int lanes_of(int warp) const { return std::min(kLanes, size() - warp * kLanes); }
   void start(dim3 index);
   bool run_pass(int begin, int end);
+  void resume_thread(int thread);
   void open_barrier();
   WarpValues join_warp(std::uint64_t value, WarpAction action, const char* operation, Where where);
   void complete_warp_operation(int warp, WarpAction action);
+  void perform(WarpAction action, const std::uint64_t* values);
+  void share_knowledge(int begin, int end);
   [[noreturn]] void report_divergence() const;
 
   Kernel kernel_;
@@ -107,8 +134,12 @@ class Block {
   std::mt19937_64 random_;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
+  std::vector<Warpgroup> warpgroups_;
+  Mbarriers mbarriers_;
+  TensorCopies tensor_copies_;
   std::vector<int> sequence_;  // of threads, as they take turns
   int current_ = 0;
+  int actor_ = 0;
   int waiting_ = 0;  // at the barrier
   int exited_ = 0;
   Tick first_tick_ = 0;

@@ -66,6 +66,22 @@ void multiply_half_k16(float* sum, const std::uint32_t* a, const std::uint32_t* 
 void multiply_bfloat16_k16(float* sum, const std::uint32_t* a, const std::uint32_t* b, Where where);
 void multiply_tf32_k8(float* sum, const std::uint32_t* a, const std::uint32_t* b, Where where);
 
+// Behind device/mbarrier_sm90.cuh, tma_sm90.cuh and wgmma_sm90.cuh.
+void mbarrier_init(void* mbarrier, unsigned count);
+void mbarrier_fence_init();
+void mbarrier_arrive(void* mbarrier, unsigned expected_bytes, const char* operation);
+void mbarrier_wait(void* mbarrier, unsigned parity, Where where);
+void tma_load_tile(void* shared, const void* map, void* mbarrier, const int* at, int rank);
+void tma_load_im2col(void* shared, const void* map, void* mbarrier, const int* at,
+                     const std::uint16_t* offset, int rank);
+void wgmma_half(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, Where where);
+void wgmma_bfloat16(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, Where where);
+void wgmma_tf32(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, Where where);
+void wgmma_fence(Where where);
+void wgmma_commit(Where where);
+void wgmma_wait(int pending_groups, Where where);
+void warpgroup_registers(Where where);
+
 // One __shfl_*_sync. As in CUDA, a source outside the caller's group of `width` lanes gives the caller's own
 // value.
 template <typename T, typename Source>

@@ -4,6 +4,7 @@
 #include <tuple>
 #include <utility>
 
+#include "emu/tensor_map.h"
 #include "launch/launch.cuh"
 
 namespace cuconv {

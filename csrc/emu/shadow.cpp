@@ -35,15 +35,25 @@ std::string verb(Kind kind) { return kind == Kind::kRead ? " reads " : " writes 
   fail(block.name() + ", " + block.thread_name(block.current()) + verb(kind) + rest);
 }
 
+bool same_warp(int a, int b) { return is_thread(a) && is_thread(b) && a / kLanes == b / kLanes; }
+
 Distance distance(const Block& block, Stamp event, Tick oldest) {
   if (event.tick() < block.first_tick()) {
     return event.tick() < oldest ? Distance::kInOrder : Distance::kOtherBlock;
   }
-  if (event.thread() == block.current()) return Distance::kInOrder;
-  if (event.thread() / kLanes == block.current() / kLanes) {
+  if (event.actor() == block.actor() || block.knows(event.actor(), event.tick())) return Distance::kInOrder;
+  if (same_warp(event.actor(), block.current())) {
     return event.tick() < block.warp_ordered_before() ? Distance::kInOrder : Distance::kSameWarp;
   }
-  return event.tick() < block.ordered_before() ? Distance::kInOrder : Distance::kSameBlock;
+  const bool ordered = is_thread(event.actor()) && event.tick() < block.ordered_before();
+  return ordered ? Distance::kInOrder : Distance::kSameBlock;
+}
+
+// What would have put an event in order with the running thread.
+std::string remedy(const Block& block, int actor) {
+  if (is_tensor_core(actor)) return " with no wgmma_wait";
+  if (!is_thread(actor)) return " with no mbarrier_wait";
+  return std::string(" with no __syncthreads") + (same_warp(actor, block.current()) ? " or __syncwarp" : "");
 }
 
 [[noreturn]] void report_race(const Block& block, Kind kind, const Target& target, Kind other_kind,
@@ -53,9 +63,7 @@ Distance distance(const Block& block, Stamp event, Tick oldest) {
   if (other.tick() < block.first_tick()) {
     rest += "block " + triple(block_at(other.tick())) + " of the same launch" + did;
   } else {
-    const bool same_warp = other.thread() / kLanes == block.current() / kLanes;
-    rest += block.thread_name(other.thread()) + did + " with no __syncthreads" +
-            (same_warp ? " or __syncwarp" : "") + " between: a race";
+    rest += block.actor_name(other.actor()) + did + remedy(block, other.actor()) + " between: a race";
   }
   fail_access(block, kind, rest);
 }
@@ -73,22 +81,27 @@ bool in_flight(const Block& block, const Cell& cell) {
   return cell.written.in_flight() && cell.written.tick() >= block.first_tick();
 }
 
-template <Kind kKind>
+[[noreturn]] void report_in_flight(const Block& block, Kind kind, const Target& target, int actor) {
+  const std::string by =
+      is_thread(actor) ? "a cp_async of " + block.thread_name(actor) : block.actor_name(actor);
+  const std::string why = is_thread(actor) ? "no cp_async_wait of that thread has waited for it"
+                                           : "nobody has waited for its phase";
+  fail_access(block, kind, describe(target) + ", where " + by + " is in flight: " + why);
+}
+
+// What the acting thread does, or would do.
+template <Kind kKind, bool kNote = true>
 void check_cell(const Block& block, Cell& cell, const Target& target) {
-  if (in_flight(block, cell)) {
-    fail_access(block, kKind,
-                describe(target) + ", where a cp_async of " + block.thread_name(cell.written.thread()) +
-                    " is in flight: no cp_async_wait of that thread has waited for it");
-  }
+  if (in_flight(block, cell)) report_in_flight(block, kKind, target, cell.written.actor());
   if (distance(block, cell.written, target.oldest) != Distance::kInOrder) {
     report_race(block, kKind, target, Kind::kWrite, cell.written);
   }
-  const Stamp now(current_tick(), block.current());
+  const Stamp now(current_tick(), block.actor());
   if constexpr (kKind == Kind::kRead) {
     if (cell.written.tick() < (target.shared ? target.oldest : 1)) {
       fail_access(block, kKind, describe(target) + ", which nothing has written: uninitialised");
     }
-    note_read(cell, now, block, target.oldest);
+    if (kNote) note_read(cell, now, block, target.oldest);
   } else {
     for (const Stamp read : {cell.read, cell.read_by_other}) {
       if (distance(block, read, target.oldest) != Distance::kInOrder) {
@@ -100,16 +113,16 @@ void check_cell(const Block& block, Cell& cell, const Target& target) {
 }
 
 // The bytes of one element mostly have the same history: one verdict then serves them all.
-template <Kind kKind>
+template <Kind kKind, bool kNote = true>
 void check_cells(const Block& block, Cell* cells, Target target, std::size_t bytes) {
   const Cell before = cells[0];
-  check_cell<kKind>(block, cells[0], target);
+  check_cell<kKind, kNote>(block, cells[0], target);
   for (std::size_t i = 1; i < bytes; ++i) {
     ++target.address;
     if (cells[i] == before) {
       cells[i] = cells[0];
     } else {
-      check_cell<kKind>(block, cells[i], target);
+      check_cell<kKind, kNote>(block, cells[i], target);
     }
   }
 }
@@ -162,16 +175,32 @@ void check(const std::byte* address, std::size_t bytes) {
 
 }  // namespace
 
-void check_copy_issue(const std::byte* shared, std::size_t bytes) {
+namespace {
+
+Cell* cells_of(const std::byte* shared) { return shared_window.cells + (shared - shared_memory); }
+
+}  // namespace
+
+void check_readable(const std::byte* shared, std::size_t bytes) {
   const Block& block = *running_block();
-  check_shared<Kind::kWrite>(block, shared, bytes);
-  Cell* cells = shared_window.cells + (shared - shared_memory);
-  std::fill_n(cells, bytes, Cell{Stamp(current_tick(), block.current(), true), {}, {}});
+  check_cells<Kind::kRead, false>(block, cells_of(shared), {shared, block.first_tick(), true}, bytes);
 }
 
-void check_copy_landing(const std::byte* shared, std::size_t bytes) {
-  Cell* cells = shared_window.cells + (shared - shared_memory);
-  std::fill_n(cells, bytes, Cell{Stamp(current_tick(), running_block()->current()), {}, {}});
+void note_reads(const std::byte* shared, std::size_t bytes) {
+  const Block& block = *running_block();
+  Cell* cells = cells_of(shared);
+  const Stamp now(current_tick(), block.actor());
+  for (std::size_t i = 0; i < bytes; ++i) note_read(cells[i], now, block, block.first_tick());
+}
+
+void check_copy_issue(const std::byte* shared, std::size_t bytes, int actor) {
+  const Block& block = *running_block();
+  check_shared<Kind::kWrite>(block, shared, bytes);
+  std::fill_n(cells_of(shared), bytes, Cell{Stamp(current_tick(), actor, true), {}, {}});
+}
+
+void check_copy_landing(const std::byte* shared, std::size_t bytes, int actor) {
+  std::fill_n(cells_of(shared), bytes, Cell{Stamp(current_tick(), actor), {}, {}});
 }
 
 void check_read(const std::byte* address, std::size_t bytes) { check<Kind::kRead>(address, bytes); }

@@ -2,31 +2,35 @@
 //
 // An access is stamped with the moment (Tick) and the thread. It is in order with the running thread when it
 // was that thread's own, or happened before the last thing that put both in order: their warp's last
-// operation, their block's last barrier, the launch. Nothing else orders threads; blocks of one launch are
-// never in order.
+// operation, their block's last barrier, the launch; or the thread has learned of it by way of an mbarrier
+// (emu/knowledge.h). Nothing else orders threads; blocks of one launch are never in order. TMA copies and
+// wgmma are actors beside the threads, in order with them through mbarriers and waits alone.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #include "emu/block.h"
+#include "emu/knowledge.h"
 
 namespace cuconv::emu {
 
 class Stamp {
  public:
   constexpr Stamp() = default;
-  constexpr Stamp(Tick tick, int thread, bool in_flight = false)
-      : bits_(tick << kBelowTick | Tick{in_flight} << kThreadBits | static_cast<Tick>(thread)) {}
+  constexpr Stamp(Tick tick, int actor, bool in_flight = false)
+      : bits_(tick << kBelowTick | Tick{in_flight} << kActorBits | static_cast<Tick>(actor)) {}
   constexpr Tick tick() const { return bits_ >> kBelowTick; }
-  constexpr int thread() const { return static_cast<int>(bits_ & ((Tick{1} << kThreadBits) - 1)); }
-  // Of a write: by an asynchronous copy that the thread has issued and not yet waited for.
-  constexpr bool in_flight() const { return bits_ >> kThreadBits & 1; }
+  constexpr int actor() const { return static_cast<int>(bits_ & ((Tick{1} << kActorBits) - 1)); }
+  // Of a write: by an asynchronous copy that has been issued and not yet waited for (cp.async), or has not
+  // arrived (TMA).
+  constexpr bool in_flight() const { return bits_ >> kActorBits & 1; }
   constexpr bool operator==(const Stamp&) const = default;
 
  private:
-  static constexpr int kThreadBits = 10;  // 1024 threads a block
-  static constexpr int kBelowTick = kThreadBits + 1;
+  static constexpr int kActorBits = 11;
+  static_assert(kActors <= 1 << kActorBits, "an actor's number fits");
+  static constexpr int kBelowTick = kActorBits + 1;
   Tick bits_ = 0;
 };
 
@@ -47,9 +51,13 @@ struct Cell {
 void check_read(const std::byte* address, std::size_t bytes);
 void check_write(const std::byte* address, std::size_t bytes);
 
-// An asynchronous copy of the running thread into shared memory: at its issue the bytes come into flight, and
-// nobody may touch them until its thread has waited for it, when they count as written.
-void check_copy_issue(const std::byte* shared, std::size_t bytes);
-void check_copy_landing(const std::byte* shared, std::size_t bytes);
+// A read by hardware: whether the acting thread could read these bytes; and that the acting hardware does.
+void check_readable(const std::byte* shared, std::size_t bytes);
+void note_reads(const std::byte* shared, std::size_t bytes);
+
+// An asynchronous copy into shared memory that the running thread issues: the bytes come into flight, and
+// nobody may touch them until it has landed, when they count as written by `actor`.
+void check_copy_issue(const std::byte* shared, std::size_t bytes, int actor);
+void check_copy_landing(const std::byte* shared, std::size_t bytes, int actor);
 
 }  // namespace cuconv::emu

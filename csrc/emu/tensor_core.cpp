@@ -3,13 +3,13 @@
 // stacks, since each of them waits.
 //
 // Lane 4g + t has the pairs 2t, 2t + 1 of row g of a matrix of 8 by 8 (of column g, for the right operand).
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <string>
 
 #include "emu/block.h"
+#include "emu/elements.h"
 #include "emu/flavour.h"
 #include "emu/shadow.h"
 #include "emu/shared.h"
@@ -87,36 +87,6 @@ struct MultiplyOperands {
   float* sum;
   const std::uint32_t* a;
   const std::uint32_t* b;
-};
-
-// Elements as they lie in registers; and the type in which a product and a sum are a fused multiply-add of
-// float: one that holds every product exactly. A product has at most 22 significant bits. Those of float16
-// fit a float; others can leave its range, and a sum in double, which has more than twice the digits of
-// float, rounds to what the fused operation gives. Without the calls that fmaf() would be on x86-64.
-//
-// By bits and not by _Float16, whose conversion is a call on x86-64.
-struct Half {
-  using Exact = float;
-  static constexpr int kPerRegister = 2;
-  static float widen(std::uint32_t bits) {
-    constexpr float kRebias =
-        0x1p112f;  // from an exponent of bias 15 to one of bias 127; exact for denormals
-    const std::uint32_t magnitude = (bits & 0x7fff) << 13;
-    const auto value = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) * kRebias);
-    const std::uint32_t special = magnitude | 0x7f800000;  // infinity, NaN
-    const std::uint32_t sign = (bits & 0x8000) << 16;
-    return std::bit_cast<float>(sign | (magnitude >= 0x7c00u << 13 ? special : value));
-  }
-};
-struct Bfloat16 {
-  using Exact = double;
-  static constexpr int kPerRegister = 2;
-  static float widen(std::uint32_t bits) { return std::bit_cast<float>(bits << 16); }
-};
-struct Tf32 {
-  using Exact = double;
-  static constexpr int kPerRegister = 1;
-  static float widen(std::uint32_t bits) { return std::bit_cast<float>(bits & 0xffffe000); }
 };
 
 template <typename Element>

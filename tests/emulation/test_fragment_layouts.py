@@ -1,4 +1,4 @@
-"""The fragments of mma against an oracle that is not ours: NVIDIA's CuTe headers.
+"""Fragments of mma and operands of wgmma against an oracle that is not ours: the CuTe headers.
 
 They come with the PyPI package nvidia-cutlass, and g++ compiles them with the CUDA toolkit's.
 """
@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from emulation import test_hopper
 from emulation.test_tensor_core import LANES, PRODUCTS, M, N, Product, multiply, small_integers
+from tma_model import swizzled
 
-SOURCE = Path(__file__).with_name("fragment_layouts.cpp")
+HERE = Path(__file__).parent
 
 
 def package_folders(name: str) -> list[Path]:
@@ -36,19 +38,30 @@ def include_folders() -> list[Path]:
     pytest.skip("no headers of a CUDA toolkit, which those of CuTe include")
 
 
-@pytest.fixture(scope="module")
-def layouts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], np.ndarray]:
-    """(product, operand) -> index[lane, element]"""
+def printed(source: Path, folder: Path) -> list[list[str]]:
+    """The words of each line that a program prints."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("no g++")
-    program = tmp_path_factory.mktemp("cute") / "fragment_layouts"
+    program = folder / source.stem
     includes = [f"-I{folder}" for folder in include_folders()]
-    command = [compiler, "-std=c++17", "-w", *includes, str(SOURCE), "-o", str(program)]
+    command = [compiler, "-std=c++17", "-w", *includes, str(source), "-o", str(program)]
     subprocess.run(command, check=True, timeout=300)
-    printed = subprocess.run([program], check=True, capture_output=True, text=True).stdout
-    rows = [line.split() for line in printed.splitlines()]
+    done = subprocess.run([program], check=True, capture_output=True, text=True)
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def layouts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], np.ndarray]:
+    """(product, operand) -> index[lane, element]"""
+    rows = printed(HERE / "fragment_layouts.cpp", tmp_path_factory.mktemp("cute"))
     return {(r[0], r[1]): np.array(r[2:], int).reshape(LANES, -1) for r in rows}
+
+
+@pytest.fixture(scope="module")
+def wgmma(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    rows = printed(HERE / "wgmma_layouts.cpp", tmp_path_factory.mktemp("cute"))
+    return {r[0]: np.array(r[1:], np.uint64) for r in rows}
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
@@ -66,3 +79,30 @@ def test_emulated_products_take_cutes_fragments(device, layouts, name):
     cute = Product(ours.depth, ours.dtype, place("a", M), place("b", N), place("c", M))
     a, b, c = small_integers(ours.depth, 7)
     np.testing.assert_array_equal(multiply(device, name, a, b, c, cute), a @ b + c)
+
+
+@pytest.mark.parametrize("name", test_hopper.DTYPES)
+def test_emulated_wgmma_gives_cutes_sums(device, wgmma, name):
+    places = wgmma["sums"].astype(int).reshape(128, 64)
+
+    def place(thread: int, i: int) -> tuple[int, int]:
+        column, row = divmod(int(places[thread, i]), test_hopper.A)
+        return row, column
+
+    a, b = test_hopper.operands(name, 3)
+    np.testing.assert_array_equal(test_hopper.multiply(device, name, a, b, place), 2 * a @ b.T)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("half", np.uint16), ("tf32", np.uint32)])
+def test_lines_are_swizzled_as_cute_has_them(wgmma, name, dtype):
+    """So a copy (which is held to the model) brings what a product (held to the copy) expects."""
+    lines = np.arange(64 * 128 // dtype().itemsize).astype(dtype).reshape(64, -1)
+    memory = swizzled(lines).view(dtype).ravel()
+    where = wgmma[f"line_{name}"].astype(int) // dtype().itemsize
+    np.testing.assert_array_equal(memory[where], lines.ravel())
+
+
+def test_descriptors_are_cutes(device, wgmma):
+    y = np.zeros(1, np.uint64)
+    device.run("descriptor", y=y, shared_bytes=8192)
+    assert y[0] == wgmma["descriptor"][0]

@@ -1,0 +1,259 @@
+// wgmma by the PTX ISA ("Asynchronous warpgroup level matrix instructions"): 64 rows of A and n columns of B,
+// 32 bytes of k of each, from shared memory; both K-major, swizzled within 128 bytes, which is what kernels
+// use. Thread 32w + 4g + t of the warpgroup holds, in registers 4j to 4j + 3, columns 8j + 2t and 8j + 2t + 1
+// of row 16w + g and then of row 16w + g + 8.
+//
+// Between issue and wait the tensor core reads shared memory beside the threads, and the sums are its own:
+// the threads' registers hold NaN. Products happen at the issue or, arrival "late", at the wait.
+#include "emu/warpgroup.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "emu/block.h"
+#include "emu/elements.h"
+#include "emu/flavour.h"
+#include "emu/shadow.h"
+#include "emu/shared.h"
+
+namespace cuconv::emu {
+namespace {
+
+constexpr int kRows = 64;
+constexpr int kDepthBytes = 32;  // of k, in one product
+constexpr int kChunk = 16;
+constexpr std::uint32_t kPoison = 0x7fe3d1c5;  // a NaN that no arithmetic gives
+
+const ProductOperands& operands_of(const std::uint64_t* of_thread, int thread) {
+  return *reinterpret_cast<const ProductOperands*>(of_thread[thread]);
+}
+
+// Where register i of a thread's sums lies: row * n + column.
+int place(int thread, int i, int n) {
+  const int row = thread / 32 * 16 + thread % 32 / 4 + i / 2 % 2 * 8;
+  return row * n + i / 4 * 8 + thread % 4 * 2 + i % 2;
+}
+
+// ---- descriptors ----
+
+struct Descriptor {
+  std::uint64_t bits;
+  int field(int first, int count) const { return static_cast<int>(bits >> first & ((1u << count) - 1)); }
+  int start() const { return field(0, 14) * 16; }
+  int rows_step() const { return field(32, 14) * 16; }  // from eight rows to the next eight
+};
+
+Descriptor checked(const Block& block, std::uint64_t bits, const char* name) {
+  const Descriptor d{bits};
+  constexpr int kSwizzle128 = 1;
+  if (d.field(62, 2) != kSwizzle128 || d.field(49, 3) != 0) {
+    block.fail_here(std::string(name) + " by a descriptor of a layout that the emulator does not have");
+  }
+  return d;
+}
+
+// The two chunks of 16 bytes that row `row` of an operand has.
+const std::byte* chunk(const Descriptor& d, int row, int half) {
+  const int offset = d.start() + row / 8 * d.rows_step() + row % 8 * 128 + half * kChunk;
+  return shared_memory + (offset ^ (offset / 128 % 8 * kChunk));
+}
+
+// ---- the product ----
+
+template <typename Element, typename Storage>
+void multiply(const std::byte* const* a, const std::byte* const* b, int n, float* sums) {
+  constexpr int kDepth = kDepthBytes / int{sizeof(Storage)};
+  constexpr int kInChunk = kChunk / int{sizeof(Storage)};
+  using Exact = typename Element::Exact;
+  const auto load = [](const std::byte* const* rows, int row, int k) {
+    Storage bits;
+    std::memcpy(&bits, rows[2 * row + k / kInChunk] + k % kInChunk * sizeof(Storage), sizeof(Storage));
+    return static_cast<Exact>(Element::widen(bits));
+  };
+  std::vector<Exact> columns(kDepth * n);
+  for (int column = 0; column < n; ++column) {
+    for (int k = 0; k < kDepth; ++k) columns[k * n + column] = load(b, column, k);
+  }
+  for (int row = 0; row < kRows; ++row) {
+    float* sum = sums + row * n;
+    for (int k = 0; k < kDepth; ++k) {
+      const Exact left = load(a, row, k);
+      const Exact* right = &columns[k * n];
+      for (int column = 0; column < n; column += 8) {
+        for (int i = 0; i < 8; ++i) {
+          sum[column + i] = static_cast<float>(left * right[column + i] + sum[column + i]);
+        }
+      }
+    }
+  }
+}
+
+std::vector<const std::byte*> chunks_of(const Descriptor& d, int rows) {
+  std::vector<const std::byte*> found(2 * rows);
+  for (int i = 0; i < 2 * rows; ++i) found[i] = chunk(d, i / 2, i % 2);
+  return found;
+}
+
+void compute(const ProductOperands& p, float* sums) {
+  const auto a = chunks_of({p.a}, kRows);
+  const auto b = chunks_of({p.b}, p.n);
+  p.multiply(a.data(), b.data(), p.n, sums);
+}
+
+// All four warps issue the product: each must be in order with what lies there.
+void check_operand(Block& block, const Descriptor& d, int rows, const char* name) {
+  for (const std::byte* each : chunks_of(d, rows)) {
+    if (each < shared_memory || each + kChunk > shared_memory + shared_window.bytes) {
+      block.fail_here(std::string(name) + " of an operand that reaches past the end of shared memory");
+    }
+    if (!kChecked) continue;
+    for (int warp = 0; warp < kWarpgroup / kLanes; ++warp) {
+      block.act_as_thread(warp * kLanes);
+      check_readable(each, kChunk);
+    }
+    block.act_as_hardware(block.tensor_core());
+    note_reads(each, kChunk);
+  }
+}
+
+}  // namespace
+
+Warpgroup::Held& Warpgroup::hold(Block& block, const std::uint64_t* of_thread) {
+  const ProductOperands& first = operands_of(of_thread, 0);
+  for (Held& each : held_) {
+    if (each.sum[0] == first.sum) return each;
+  }
+  if (!fenced_) {
+    block.fail_here(std::string(first.name) +
+                    " on sums that the threads had to themselves, with no wgmma_fence since");
+  }
+  Held& held = held_.emplace_back();
+  held.n = first.n;
+  held.value.resize(kRows * first.n);
+  for (int thread = 0; thread < kWarpgroup; ++thread) {
+    held.sum[thread] = operands_of(of_thread, thread).sum;
+    for (int i = 0; i < first.n / 2; ++i) {
+      held.value[place(thread, i, first.n)] = held.sum[thread][i];
+      held.sum[thread][i] = std::bit_cast<float>(kPoison);
+    }
+  }
+  return held;
+}
+
+void Warpgroup::give_back(Block& block, Held& held) {
+  for (int thread = 0; thread < kWarpgroup; ++thread) {
+    for (int i = 0; i < held.n / 2; ++i) {
+      if (std::bit_cast<std::uint32_t>(held.sum[thread][i]) != kPoison) {
+        block.act_as_thread(thread);
+        block.fail_here("register " + std::to_string(i) +
+                        " of the sums was written while a wgmma was adding to it");
+      }
+      held.sum[thread][i] = held.value[place(thread, i, held.n)];
+    }
+  }
+}
+
+void Warpgroup::issue(Block& block, const std::uint64_t* of_thread) {
+  const ProductOperands& first = operands_of(of_thread, 0);
+  for (int thread = 1; thread < kWarpgroup; ++thread) {
+    const ProductOperands& other = operands_of(of_thread, thread);
+    if (other.a != first.a || other.b != first.b || other.accumulate != first.accumulate) {
+      block.act_as_thread(thread);
+      block.fail_here(std::string(first.name) +
+                      " with operands that are not those of the warpgroup's first thread");
+    }
+  }
+  check_operand(block, checked(block, first.a, first.name), kRows, first.name);
+  check_operand(block, checked(block, first.b, first.name), first.n, first.name);
+  Held& held = hold(block, of_thread);
+  ++held.products;
+  open_.push_back({first, &held});
+  if (block.arrival() == Arrival::kLate) return;
+  if (!first.accumulate) std::fill(held.value.begin(), held.value.end(), 0.f);
+  compute(first, held.value.data());
+  open_.back().done = true;
+}
+
+void Warpgroup::commit() {
+  groups_.push_back({std::move(open_), next_tick()});
+  open_.clear();
+}
+
+void Warpgroup::wait(Block& block, int pending) {
+  while (static_cast<int>(groups_.size()) > pending) {
+    for (Product& product : groups_.front().products) {
+      Held& held = *product.held;
+      if (!product.done) {
+        if (!product.operands.accumulate) std::fill(held.value.begin(), held.value.end(), 0.f);
+        compute(product.operands, held.value.data());
+      }
+      --held.products;
+    }
+    for (int thread = 0; kChecked && thread < kWarpgroup; ++thread) {
+      block.act_as_thread(thread);
+      block.knowledge().learn(block.tensor_core(), groups_.front().end);
+    }
+    groups_.pop_front();
+  }
+  for (Held& held : held_) {
+    if (held.products > 0)
+      return;  // products in flight use those that are done, too: sums come back together
+  }
+  for (Held& held : held_) give_back(block, held);
+  if (!held_.empty()) fenced_ = false;
+  held_.clear();
+}
+
+// ---- what kernels call ----
+
+namespace {
+
+struct WaitOperands {
+  int pending;
+};
+
+void multiply_in_warpgroup(ProductOperands operands, Where where) {
+  running_block()->perform_in_warpgroup(
+      &operands,
+      [](Block& block, const std::uint64_t* of_thread) { block.warpgroup().issue(block, of_thread); },
+      operands.name, where);
+}
+
+}  // namespace
+
+void wgmma_half(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, Where where) {
+  multiply_in_warpgroup({"wgmma", sum, a, b, n, accumulate, multiply<Half, std::uint16_t>}, where);
+}
+void wgmma_bfloat16(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, Where where) {
+  multiply_in_warpgroup({"wgmma", sum, a, b, n, accumulate, multiply<Bfloat16, std::uint16_t>}, where);
+}
+void wgmma_tf32(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, Where where) {
+  multiply_in_warpgroup({"wgmma", sum, a, b, n, accumulate, multiply<Tf32, std::uint32_t>}, where);
+}
+
+void wgmma_fence(Where where) {
+  running_block()->perform_in_warpgroup(
+      nullptr, [](Block& block, const std::uint64_t*) { block.warpgroup().fence(); }, "wgmma_fence", where);
+}
+
+void wgmma_commit(Where where) {
+  running_block()->perform_in_warpgroup(
+      nullptr, [](Block& block, const std::uint64_t*) { block.warpgroup().commit(); }, "wgmma_commit", where);
+}
+
+void wgmma_wait(int pending, Where where) {
+  WaitOperands operands{pending};
+  running_block()->perform_in_warpgroup(
+      &operands,
+      [](Block& block, const std::uint64_t* of_thread) {
+        block.warpgroup().wait(block, reinterpret_cast<const WaitOperands*>(of_thread[0])->pending);
+      },
+      "wgmma_wait", where);
+}
+
+void warpgroup_registers(Where where) {
+  running_block()->perform_in_warpgroup(nullptr, [](Block&, const std::uint64_t*) {}, "setmaxnreg", where);
+}
+
+}  // namespace cuconv::emu
