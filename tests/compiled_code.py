@@ -88,12 +88,12 @@ class Instruction:
 
 
 @functools.cache
-def _listings(path: Path) -> dict[tuple[str, str], list[Instruction]]:
-    """The code of each (architecture, kernel), in order."""
+def listings(path: Path) -> dict[tuple[str, str], list[Instruction]]:
+    """The instructions of each (architecture, kernel), as they stand."""
     result: dict[tuple[str, str], list[Instruction]] = {}
     arch, current = "", None
     line_of_code = re.compile(
-        r"\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\d+\s+)?([A-Z][A-Z0-9_.]*)([^;]*)"
+        r"\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\d+\s+)?([A-Z][A-Z0-9_.x]*)([^;]*)"
     )
     for line in _cuobjdump(path, "-sass").splitlines():
         if m := re.match(r"arch = (sm_\w+)", line):
@@ -101,20 +101,20 @@ def _listings(path: Path) -> dict[tuple[str, str], list[Instruction]]:
         elif m := re.match(r"\s*Function : (\S+)", line):
             current = result.setdefault((arch, m[1]), [])
         elif current is not None and (m := line_of_code.match(line)):
-            current.append(Instruction(int(m[1], 16), m[2], m[3]))
+            current.append(Instruction(int(m[1], 16), m[2], m[3].strip()))
     names = demangle([mangled for _, mangled in result])
     return {(a, name): code for ((a, _), code), name in zip(result.items(), names, strict=True)}
 
 
 def instructions(path: Path) -> dict[tuple[str, str], set[str]]:
     """The instructions of each (architecture, kernel): opcodes with their modifiers."""
-    return {key: {i.opcode for i in code} for key, code in _listings(path).items()}
+    return {key: {i.opcode for i in code} for key, code in listings(path).items()}
 
 
 def innermost_loops(path: Path) -> dict[tuple[str, str], list[collections.Counter[str]]]:
     """Of each (architecture, kernel) how often opcodes, without modifiers, stand in each loop."""
     result = {}
-    for key, code in _listings(path).items():
+    for key, code in listings(path).items():
         spans = []
         for i in code:
             target = re.search(r"0x([0-9a-f]+)\s*$", i.operands) if i.opcode == "BRA" else None
@@ -130,6 +130,16 @@ def innermost_loops(path: Path) -> dict[tuple[str, str], list[collections.Counte
             for a, b in inner
         ]
     return result
+
+
+def loops(listing: list[Instruction]) -> list[list[Instruction]]:
+    """What each backward jump goes over again, the shortest first."""
+    found = []
+    for at in listing:
+        target = re.search(r"0x([0-9a-f]+)", at.operands) if at.opcode.startswith("BRA") else None
+        if target and int(target[1], 16) < at.address:
+            found.append([i for i in listing if int(target[1], 16) <= i.address <= at.address])
+    return sorted(found, key=len)
 
 
 if __name__ == "__main__":

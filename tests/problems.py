@@ -117,11 +117,13 @@ def draw_padding(rng, rank, kernel, dilation):
     return tuple((int(rng.integers(n)), int(rng.integers(n))) for n in reach)
 
 
-def draw_conv(seed, rank, dtype, make=integers, layouts=True, kernel=None):
-    """With `kernel` of that one, undilated at stride 1, as Winograd's algorithm takes it."""
+def draw_conv(seed, rank, dtype, make=integers, layouts=True, kernel=None, by_tma=False):
+    """With `kernel` of that one, undilated at stride 1, as Winograd's algorithm takes it; `by_tma`
+    of sizes and layout that the kernels of sm_90 take."""
     rng = np.random.default_rng([seed, rank, *dtype.name.encode()])
     groups = int(rng.choice([1, 1, 2, 3]))
-    c, k = groups * int(rng.integers(1, 4)), groups * int(rng.integers(1, 4))
+    unit = (64 if groups > 1 else 8) if by_tma else 1
+    c, k = groups * unit * int(rng.integers(1, 4)), groups * int(rng.integers(1, 4))
     free = kernel is None
     drawn = tuple(int(n) for n in rng.integers(1, 5 if rank < 3 else 4, rank))
     kernel = drawn if free else kernel
@@ -147,7 +149,7 @@ def draw_conv(seed, rank, dtype, make=integers, layouts=True, kernel=None):
     }
     batch = int(rng.choice([1, 2, 3]))
     x, w = make(rng, (batch, c, *size), dtype), make(rng, (k, c // groups, *kernel), dtype)
-    if layouts and rng.integers(2):
+    if (layouts and rng.integers(2)) or by_tma:
         options["layout"] = LAST[rank]
         x, w = np.moveaxis(x, 1, -1).copy(), np.moveaxis(w, 1, -1).copy()
     if batch == 1 and rng.integers(2):

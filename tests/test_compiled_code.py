@@ -33,8 +33,14 @@ def kernels(module):
 
 
 @pytest.fixture(scope="module")
-def code(module):
-    return compiled_code.instructions(module)
+def listings(module):
+    return compiled_code.listings(module)
+
+
+@pytest.fixture(scope="module")
+def code(listings):
+    """The opcodes of each kernel."""
+    return {key: {i.opcode for i in listing} for key, listing in listings.items()}
 
 
 def test_every_architecture_has_the_same_kernels(kernels):
@@ -52,6 +58,8 @@ def test_no_kernel_spills_or_uses_local_memory(kernels):
 def most_registers(name):
     """Of a multiprocessor's 65536: for two blocks of 256 threads, or one where elements are wide or
     a float is split for tensor cores (and more of the smaller blocks)."""
+    if "sm90" in name:
+        return 168  # for one block of 384; then the warpgroups divide them among themselves
     if "implicit_gemm" in name:
         wide = ("<double", "complex_t", "tensor_core_kernel<float")
         return 255 if any(w in name for w in wide) else 128
@@ -198,3 +206,60 @@ def test_float32_stays_off_tensor_cores_unless_asked(code):
     for (arch, name), ops in code.items():
         if "tensor_core" not in name:
             assert not has(ops, "HMMA", "HGMMA"), f"{arch} {name}"
+
+
+# ---- Hopper ----
+
+
+@pytest.fixture(scope="module")
+def hopper(listings):
+    if not any(arch == "sm_90a" for arch, _ in listings):
+        pytest.skip("the CUDA module has no code for sm_90a")
+    found = {n: code for (arch, n), code in listings.items() if arch == "sm_90a"}
+    found = {name: code for name, code in found.items() if "sm90_kernel" in name}
+    assert found
+    return found
+
+
+def count(listing, *starts):
+    return sum(i.opcode.startswith(starts) for i in listing)
+
+
+def innermost(listing, opcode):
+    """The shortest loop with such an instruction."""
+    return next(loop for loop in compiled_code.loops(listing) if count(loop, opcode))
+
+
+def test_hopper_products_run_side_by_side(hopper):
+    """Four wgmma a stage (of each 64 rows of a warpgroup) after one fence, and one wait: a compiler
+    that cannot keep them in flight puts a fence and a wait around each (and warns: C7510)."""
+    for name, listing in hopper.items():
+        kind = "HGMMA.64x128x8.F32.TF32" if "<float" in name else "HGMMA.64x128x16.F32"
+        loop = innermost(listing, "HGMMA")
+        products = 8 if "256x128" in name else 4
+        assert count(loop, kind) == count(listing, "HGMMA") == products, name
+        assert count(loop, "WARPGROUP.ARRIVE") == count(listing, "WARPGROUP.ARRIVE") == 1, name
+        assert count(loop, "WARPGROUP.DEPBAR") == 1, name
+        assert count(loop, "LD", "ST", "BAR") == 0, f"{name}: {sorted({i.opcode for i in loop})}"
+
+
+def test_hopper_copies_are_by_tma(hopper):
+    for name, listing in hopper.items():
+        for copy in ("UTMALDG.3D.IM2COL", "UTMALDG.4D.IM2COL", "UTMALDG.5D.IM2COL", "UTMALDG.5D"):
+            assert count(innermost(listing, copy), copy), name
+        assert count(listing, "LDGSTS") == 0, name
+
+
+def test_hopper_warpgroups_divide_the_registers(hopper):
+    for name, listing in hopper.items():
+        taken = {
+            i.opcode.split(".")[1]: i.operands for i in listing if i.opcode.startswith("USETMAXREG")
+        }
+        assert taken["DEALLOC"].endswith("0x28"), f"{name}: {taken}"  # 40
+        assert taken["TRY_ALLOC"].endswith("0xe8"), f"{name}: {taken}"  # 232
+
+
+def test_hopper_kernels_are_for_hopper_alone(code):
+    for (arch, name), ops in code.items():
+        if "sm90_kernel" in name and arch != "sm_90a":
+            assert has(ops, "BPT.TRAP"), f"{arch} {name} does something"

@@ -30,6 +30,8 @@ KINDS = (  # (dtype, precision): the other dtypes have one precision
     (FLOAT32, "tf32x3"),
 )
 LAYERS = tuple(layers.distinct())
+# Groups of layers of which TMA can read none: they have one channel in a group.
+OUT_OF_REACH = {"flashfftconv_short_depthwise_conv1d_H100", "large_depthwise_sweep"}
 # Up to where a dtype of 16 bits has every integer.
 LARGEST = {np.dtype("float16"): 2048, problems.BFLOAT16: 256}
 
@@ -70,10 +72,10 @@ def variants(direction):
 
 
 @functools.cache
-def accepts(variant, direction, layer, dtype, precision):
+def accepts(variant, direction, layer, dtype, precision, channels_last=True):
     x, w, _ = layer.shapes
     sizes = sizes_of(conv_call(layer.rank, dtype, x, w, **layer.options).problem)
-    request = (direction, variant, dtype.name, precision, NO_LIMIT, sizes)
+    request = (direction, variant, dtype.name, precision, NO_LIMIT, sizes, channels_last)
     return not MODULE.conv_suits(*request)[0]
 
 
@@ -84,19 +86,24 @@ def kinds_of(variant, direction):
     ]
 
 
+def layouts_of(variant):
+    """(channels last,): TMA reads those alone."""
+    return (True,) if "_sm90_" in variant else (False, True)
+
+
 class Rotation:
     """Deals out the dtypes, layouts and orders of one variant in one direction."""
 
     def __init__(self, variant, direction):
         self.variant, self.direction = variant, direction
-        self.waiting = list(itertools.product((False, True), kinds_of(variant, direction)))
+        self.waiting = list(itertools.product(layouts_of(variant), kinds_of(variant, direction)))
         self.met = collections.Counter()  # by group of layers
         self.count = 0
 
     def suited(self, layer):
         """The next in turn of what the variant takes of this layer, or None."""
         for turn in self.waiting:
-            if accepts(self.variant, self.direction, layer, *turn[1]):
+            if accepts(self.variant, self.direction, layer, *turn[1], turn[0]):
                 return turn
         return None
 
@@ -154,7 +161,8 @@ def test_the_plan_covers(emulated):
         for variant in variants(direction):
             cases = [c for c in CASES if (c.variant, c.direction) == (variant, direction)]
             met = {name for case in cases for name in layers.distinct()[case.layer]}
-            assert met == groups, f"{variant}, {direction} never meets {groups - met}"
+            within = groups - OUT_OF_REACH if "_sm90_" in variant else groups
+            assert met == within, f"{variant}, {direction} never meets {within - met}"
             for what, wanted in (
                 (lambda c: (c.dtype, c.precision), kinds_of(variant, direction)),
                 (lambda c: (c.dtype, c.channels_last), None),
@@ -162,7 +170,7 @@ def test_the_plan_covers(emulated):
             ):
                 if wanted is None:
                     dtypes = {dtype for dtype, _ in kinds_of(variant, direction)}
-                    wanted = itertools.product(dtypes, (False, True))
+                    wanted = itertools.product(dtypes, layouts_of(variant))
                 missing = set(wanted) - set(map(what, cases))
                 assert not missing, f"{variant}, {direction} never does {missing}"
 

@@ -38,7 +38,7 @@ WINOGRAD = (
     if MODULE
     else set()
 )
-# Of the Winograd variants whose matrices have fractions: the outputs of a tile along each axis. All other
+# Of the Winograd variants whose matrices have fractions: outputs of a tile along an axis. All other
 # variants but those of fft are exact on small integers.
 INEXACT = {name: 4 for name in WINOGRAD if name.endswith("4x4")}
 
@@ -76,6 +76,8 @@ def test_variants_take_all_their_types(emulated, variant, direction):
         "sm75_64x64": {"float16"},
         "sm80_64x64": {*halves, "float32"},
         "sm80_128x128": {*halves, "float32"},
+        "sm90_128x128": {*halves, "float32"},
+        "sm90_256x128": {*halves, "float32"},
         "simt_128x128": {*halves, "float32"},
         "simt_64x64": every - {"complex128"},
         "fused_2x2": {*halves, "float32"},
@@ -85,6 +87,8 @@ def test_variants_take_all_their_types(emulated, variant, direction):
     }
     dtypes = next((taken for end, taken in types.items() if variant.endswith(end)), every)
     precisions = {"tf32", "tf32x3"} if "_sm80_" in variant else {"ieee"}
+    if "_sm90_" in variant:
+        precisions = {"tf32"}
     want = {(name, p) for name in dtypes for p in (precisions if name == "float32" else {"ieee"})}
     assert {(dtype.name, precision) for dtype, precision in kinds_of(variant, direction)} == want
 
@@ -106,16 +110,21 @@ def test_variants_take_all_their_types(emulated, variant, direction):
         ("winograd_fused_2x2", "float64", "ieee", "float16 and bfloat16, not float64"),
         ("winograd_staged_4x4", "float16", "ieee", "float32 and float64, not float16"),
         ("winograd_staged_2x2", "complex64", "ieee", "takes real numbers, not complex64"),
+        ("implicit_gemm_sm90_128x128", "float32", "ieee", 'tf32, once: precision="tf32"'),
+        ("implicit_gemm_sm90_128x128", "float32", "tf32x3", 'tf32, once: precision="tf32"'),
+        ("implicit_gemm_sm90_128x128", "complex64", "ieee", "tensor cores have no complex64"),
     ],
 )
 def test_variants_say_which_types_they_take(emulated, variant, dtype, precision, words):
-    for direction in (of for name, of in VARIANTS if name == variant):
+    directions = [direction for name, direction in VARIANTS if name == variant]
+    assert directions
+    for direction in directions:
         assert words in refusal(variant, direction, dtype, precision)
 
 
-def call_of(reference, seed, rank, dtype, direction, kernel=None):
+def call_of(reference, seed, rank, dtype, direction, **drawn):
     """A drawn problem as (function, arguments, options) in one direction."""
-    p = problems.draw_conv(seed, rank, dtype, kernel=kernel)
+    p = problems.draw_conv(seed, rank, dtype, **drawn)
     function = getattr(cuconv, FUNCTIONS[direction].format(rank))
     if seed % 2:  # every other one as the adjoint kernels like it
         p.options["stride"] = 1
@@ -149,10 +158,11 @@ def test_variant_is_right_on_integers(
 ):
     flavour = emulated.options()["flavour"]
     ran = 0
+    by_tma = "_sm90_" in variant
     kernels = {2: (3, 3), 3: (1, 3, 3)} if variant in WINOGRAD else dict.fromkeys((1, 2, 3))
     for rank, kernel in kernels.items():
-        for seed in range(500, 504):
-            call = call_of(reference, seed, rank, dtype, direction, kernel)
+        for seed in range(500, 502 if by_tma else 504):  # whose tiles are large
+            call = call_of(reference, seed, rank, dtype, direction, kernel=kernel, by_tma=by_tma)
             function, arguments, options = call
             want = reference.run(function, *arguments, **options)
             if dtype.itemsize == 2 and np.abs(want.astype("f8")).max(initial=0) > 200:

@@ -68,10 +68,11 @@ py::list variants() {
 
 // (refusal, workspace bytes, (multiply-adds, unit, bytes, launches))
 py::tuple suits(const std::string& direction, const std::string& variant, const std::string& dtype,
-                const std::string& precision, std::int64_t workspace_limit, const Sizes& sizes) {
+                const std::string& precision, std::int64_t workspace_limit, const Sizes& sizes,
+                bool channels_last) {
   const ConvVariant& v = find_variant(parse_direction(direction), variant);
-  const Suitability answer =
-      v.suits(read_sizes(sizes), {parse_dtype(dtype), parse_precision(precision), workspace_limit});
+  const Suitability answer = v.suits(
+      read_sizes(sizes), {parse_dtype(dtype), parse_precision(precision), workspace_limit, channels_last});
   const Work& work = answer.work;
   const char* unit = work.unit == Unit::kCudaCores ? "cuda_cores" : "tensor_cores";
   return py::make_tuple(answer.refusal, answer.workspace_bytes,
@@ -162,7 +163,7 @@ void register_conv(py::module_& m) {
   m.def("conv_grouped_refusal", &grouped_refusal);
   m.def("conv_grouped_run", &grouped_run);
   m.def("conv_suits", &suits, py::arg("direction"), py::arg("variant"), py::arg("dtype"),
-        py::arg("precision"), py::arg("workspace_limit"), py::arg("sizes"));
+        py::arg("precision"), py::arg("workspace_limit"), py::arg("sizes"), py::arg("channels_last") = true);
   py::class_<BoundConv>(m, "BoundConv")
       .def(py::init<const std::string&, const std::string&, const std::string&, const std::string&,
                     std::int64_t, const Sizes&, const Strides&, const Strides&, const Strides&, bool,

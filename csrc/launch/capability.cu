@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <string_view>
 
 #include "kernels/implicit_gemm/split_k.cuh"
 #include "launch/capability.h"
@@ -20,6 +21,27 @@ int compute_capability() {
   return std::min(10 * major + minor, code.ptxVersion);
 #else
   return 90;
+#endif
+}
+
+bool has_wgmma() {
+#if defined(__CUDACC__)
+  return compute_capability() == 90 &&
+         std::string_view(CUCONV_ARCHITECTURES).find("90a") != std::string_view::npos;
+#else
+  return true;
+#endif
+}
+
+int multiprocessors() {
+#if defined(__CUDACC__)
+  int device = 0, count = 0;
+  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+  check_cuda(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
+             "cudaDeviceGetAttribute");
+  return count;
+#else
+  return 3;
 #endif
 }
 

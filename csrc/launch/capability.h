@@ -7,4 +7,10 @@ namespace cuconv {
 // the code compiled for it, where that is older. In emulation an H100's.
 int compute_capability();
 
+// Whether kernels for sm_90a can run, which is not so on later devices nor from code for plain sm_90.
+bool has_wgmma();
+
+// Of the current device; few in emulation, so that persistent blocks take several turns.
+int multiprocessors();
+
 }  // namespace cuconv

@@ -16,6 +16,7 @@ struct ConvRequest {
   DType dtype;
   Precision precision;
   std::int64_t workspace_limit;  // bytes
+  bool channels_last = false;    // the operands' layout: NHWC and its kin
 };
 
 // Everything a launcher needs besides the problem. Operands by direction:

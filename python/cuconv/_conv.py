@@ -118,9 +118,14 @@ class Convolution:
             return replace(self.call.problem, dtype=np.dtype(np.float32))
         return self.call.problem
 
+    @property
+    def request(self) -> ConvOptions:
+        """The options as the backend gets them."""
+        return replace(self.options, channels_last=self.call.layout.channels_last)
+
     def executor(self, backend: Backend) -> ConvExecutor:
         """For any `algo` but "autotune", which needs arrays."""
-        return backend.conv(self.direction, self.problem, self.options)
+        return backend.conv(self.direction, self.problem, self.request)
 
     def run(self, inputs: Operands, out: Any, executor: ConvExecutor | None = None) -> Array:
         """`inputs.arrays` are the two operands of the direction, and the bias if there is one."""
@@ -144,9 +149,9 @@ class Convolution:
     def tuned(self, backend: Backend, run: Any, again: bool = False) -> ConvExecutor:
         problem = self.problem
         family = autotune.fastest_family(
-            backend, self.direction, problem, self.options, run, again, self.call.layout.name
+            backend, self.direction, problem, self.request, run, again, self.call.layout.name
         )
-        return backend.conv(self.direction, problem, replace(self.options, algo=family))
+        return backend.conv(self.direction, problem, replace(self.request, algo=family))
 
     def canonical(self, a: Array, b: Array) -> tuple[Array, Array]:
         """The operands as the backend wants them: views, and a padded copy where borders ask."""

@@ -9,7 +9,7 @@ from cuconv._conv import Convolution
 
 def explanation(title: str, convolution: Convolution, backend: Backend, chosen: str) -> str:
     """The candidates with what each is estimated to take and of what that is made, best first."""
-    direction, problem, options = convolution.direction, convolution.problem, convolution.options
+    direction, problem, options = convolution.direction, convolution.problem, convolution.request
     candidates = backend.conv_candidates(direction, problem, options)
     rows = [("", "family", "kernel", "estimate", "workspace", "of which")]
     for c in sorted(candidates, key=lambda c: (not c.supported, c.cost)):

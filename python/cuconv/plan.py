@@ -414,5 +414,5 @@ def algorithms(
         raise ValueError(f"w_shape must have 3, 4 or 5 axes, got {rank + 2}: {tuple(w_shape)}")
     convolution = convolution_of(rank, x_shape, w_shape, dtype, dict(options))
     return backend_of(read_device(device)).conv_candidates(
-        "forward", convolution.call.problem, convolution.options
+        "forward", convolution.call.problem, convolution.request
     )

@@ -155,7 +155,11 @@ class ConvKernels:
         options: ConvOptions,
     ) -> Candidate:
         refusal, workspace, work = self._module.conv_suits(
-            direction, variant, *asked_of(problem, options), sizes_of(problem)
+            direction,
+            variant,
+            *asked_of(problem, options),
+            sizes_of(problem),
+            options.channels_last,
         )
         limit = options.workspace_limit
         if not refusal and limit is not None and workspace > limit:

@@ -36,11 +36,14 @@ class ConvOptions:
     activation : applied after the bias (forward; input_grad when it serves a transposed one).
     conjugate : multiply by the complex conjugate of the second operand (true gradients do,
         transposed convolution does not). No effect on real dtypes.
+    channels_last : the layout of the call. What arrays a backend then gets may have any strides,
+        but a kernel that wants neighbouring channels is worth choosing.
     """
 
     activation: str | None = None
     conjugate: bool = False
     precision: str = "ieee"
+    channels_last: bool = False
     algo: str = "auto"
     workspace_limit: int | None = None
 

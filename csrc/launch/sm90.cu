@@ -1,0 +1,227 @@
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "kernels/implicit_gemm/sm90.cuh"
+#include "launch/capability.h"
+#include "launch/conv.h"
+#include "launch/gather.h"
+#include "launch/gemm.h"
+#include "launch/implicit_gemm.h"
+#include "launch/sm90.h"
+#include "launch/tensor_map.h"
+
+namespace cuconv {
+namespace {
+
+constexpr int kLineElements(DType dtype) { return kLineBytes / size_of(dtype); }
+
+// What TMA asks of addresses and strides.
+constexpr int kTmaAlignment = 16;
+constexpr double kMostTmaStride = 1.0 * (std::int64_t{1} << 40);
+
+// ---- by sizes ----
+
+// Axes that the map of x needs: leading ones of a single position are left out, because maps of fewer axes
+// have wider limits.
+int map_axes(const ConvProblem& p) {
+  const auto single = [&](int axis) {
+    return p.in[axis] == 1 && p.out[axis] == 1 && p.filter[axis] == 1 && p.pad[axis] == 0;
+  };
+  if (!single(0)) return 3;
+  return single(1) ? 1 : 2;
+}
+
+// The last position of the bounding box, relative to the tensor's last. In doubles, which hold what matters.
+double upper_corner(const ConvProblem& p, int axis) {
+  return (double(p.out[axis]) - 1) * double(p.stride[axis]) - double(p.pad[axis]) + 1 - double(p.in[axis]);
+}
+
+std::string refuse_axis(const ConvProblem& p, int axis, int axes) {
+  constexpr const char* kNames[] = {"depth", "height", "width"};
+  constexpr double kReach[] = {1 << 15, 1 << 7, 1 << 4};   // of corners, by the number of axes
+  constexpr double kOffset[] = {1 << 16, 1 << 8, 1 << 5};  // of taps
+  const double reach = kReach[axes - 1], offset = kOffset[axes - 1];
+  const std::string along = std::string(" along the ") + kNames[axis];
+  if (p.stride[axis] > 8 && p.out[axis] > 1)
+    return "TMA steps by 8 at the most, not " + std::to_string(p.stride[axis]) + along;
+  if ((double(p.filter[axis]) - 1) * double(p.dilation[axis]) >= offset) {
+    return "its taps reach over " + std::to_string(int(offset)) + " positions or more" + along +
+           ", further than TMA does in " + std::to_string(axes) + "-D";
+  }
+  for (const double corner : {-double(p.pad[axis]), upper_corner(p, axis)}) {
+    if (corner < -reach || corner >= reach) {
+      return "its padding, or what no window reads, is more than TMA's " + std::to_string(int(reach)) +
+             " positions in " + std::to_string(axes) + "-D" + along;
+    }
+  }
+  return "";
+}
+
+template <typename Tile>
+std::string refuse(const ConvProblem& p, const ConvRequest& request) {
+  if (!has_wgmma()) return "it needs a device of compute capability 90 and code compiled for sm_90a";
+  if (request.dtype == DType::kFloat32) {
+    if (request.precision != Precision::kTf32) return "its float32 is tf32, once: precision=\"tf32\"";
+  } else if (request.dtype != DType::kFloat16 && request.dtype != DType::kBfloat16) {
+    return std::string("tensor cores have no ") + name_of(request.dtype);
+  }
+  if (!request.channels_last) return "TMA reads channels that are neighbours in memory: channels last";
+  if (p.c < 1 || p.in[0] < 1 || p.in[1] < 1 || p.in[2] < 1) return "its input is empty";
+  if (p.c * size_of(request.dtype) % kTmaAlignment != 0) {
+    return "TMA reads strides of multiples of " + std::to_string(kTmaAlignment) + " bytes, not " +
+           std::to_string(p.c) + " channels of " + name_of(request.dtype);
+  }
+  if (p.groups > 1 && p.c % kLineElements(request.dtype) != 0) {
+    return "groups share its copies of x, so each needs a multiple of " +
+           std::to_string(kLineElements(request.dtype)) + " channels, not " + std::to_string(p.c);
+  }
+  if (const std::string why = refuse_indices(Direction::kForward, p); !why.empty()) return why;
+  constexpr double kMost = (std::int64_t{1} << 31) - 1;
+  const double tiles =
+      std::ceil(double(kMostIndices) / Tile::kBlockM) * std::ceil(double(p.k) / Tile::kBlockN);
+  if (double(p.groups) * std::max(double(p.c), double(p.k)) > kMost || double(p.groups) * tiles > kMost) {
+    return "its tiles, or channels of all groups, are more than 2^31";
+  }
+  const int axes = map_axes(p);
+  for (int axis = kSpatial - axes; axis < kSpatial; ++axis) {
+    if (const std::string why = refuse_axis(p, axis, axes); !why.empty()) return why;
+  }
+  return "";
+}
+
+template <typename Tile>
+Work work_of(const ConvProblem& p, DType dtype) {
+  constexpr int kBatch = 8;  // of nobody in particular, as in gemm_work: rows of several images share tiles
+  const auto padded = [](std::int64_t size, int tile) { return double(ceil_div(size, tile)) * tile; };
+  const double rows = padded(volume(p.out) * kBatch, Tile::kBlockM) / kBatch;
+  const double terms = double(volume(p.filter)) * padded(p.c, kLineElements(dtype));
+  return {Tile::kCost * double(p.groups) * rows * padded(p.k, Tile::kBlockN) * terms, Unit::kTensorCores};
+}
+
+// ---- by addresses and strides ----
+
+bool aligned(const void* address) { return reinterpret_cast<std::uintptr_t>(address) % kTmaAlignment == 0; }
+
+bool tma_stride(std::int64_t size, std::int64_t stride, DType dtype) {
+  if (size <= 1) return true;
+  return stride > 0 && double(stride) * size_of(dtype) < kMostTmaStride &&
+         stride * size_of(dtype) % kTmaAlignment == 0;
+}
+
+bool tma_can_read(const ConvProblem& p, const ConvArguments& args) {
+  const DType dtype = args.request.dtype;
+  bool can = aligned(args.a) && aligned(args.b) && (p.c == 1 || (p.x_stride[2] == 1 && p.w_stride[2] == 1));
+  if (p.groups > 1) can = can && p.x_stride[1] == p.c && p.w_stride[0] == p.k * p.w_stride[1];
+  can = can && tma_stride(p.n, p.x_stride[0], dtype) && tma_stride(p.groups * p.k, p.w_stride[1], dtype);
+  for (int axis = 0; axis < kSpatial; ++axis) {
+    can = can && tma_stride(p.in[axis], p.x_stride[3 + axis], dtype) &&
+          tma_stride(p.filter[axis], p.w_stride[3 + axis], dtype);
+  }
+  return can;
+}
+
+// ---- maps and launch ----
+
+bool is_tf32(const ConvArguments& args) { return args.request.dtype == DType::kFloat32; }
+
+template <typename Tile>
+TensorMap map_of_x(const ConvProblem& p, const ConvArguments& args) {
+  const int axes = map_axes(p);
+  MappedTensor x{args.request.dtype, args.a, axes + 2, {p.groups * p.c}, {1}};
+  PixelBox box{{}, {}, {}, kLineElements(args.request.dtype), Tile::kBlockM};
+  for (int i = 0; i < axes; ++i) {
+    const int axis = kSpatial - 1 - i;
+    x.size[1 + i] = p.in[axis];
+    x.stride[1 + i] = p.x_stride[3 + axis];
+    box.lower[i] = static_cast<int>(-p.pad[axis]);
+    box.upper[i] = static_cast<int>(upper_corner(p, axis));
+    box.step[i] = static_cast<int>(p.out[axis] > 1 ? p.stride[axis] : 1);
+  }
+  x.size[axes + 1] = p.n;
+  x.stride[axes + 1] = p.x_stride[0];
+  return make_im2col_map(x, box, is_tf32(args));
+}
+
+template <typename Tile>
+TensorMap map_of_w(const ConvProblem& p, const ConvArguments& args) {
+  const MappedTensor w{args.request.dtype,
+                       args.b,
+                       kMostMapDims,
+                       {p.c, p.filter[2], p.filter[1], p.filter[0], p.groups * p.k},
+                       {1, p.w_stride[5], p.w_stride[4], p.w_stride[3], p.w_stride[1]}};
+  return make_tile_map(w, {kLineElements(args.request.dtype), 1, 1, 1, Tile::kBlockN}, is_tf32(args));
+}
+
+template <typename Tile>
+Sm90Problem problem_of(const ConvProblem& p, const ConvArguments& args) {
+  const auto narrow = [](std::int64_t value) { return static_cast<std::int32_t>(value); };
+  Sm90Problem q = {};
+  q.rank = map_axes(p) + 2;
+  q.groups = narrow(p.groups);
+  q.rows = narrow(p.n * volume(p.out));
+  q.filters = narrow(p.k);
+  q.channels = narrow(p.c);
+  q.tiles_m = narrow(ceil_div(q.rows, Tile::kBlockM));
+  q.tiles_n = narrow(ceil_div(q.filters, Tile::kBlockN));
+  for (int axis = 0; axis < kSpatial; ++axis) {
+    q.out[axis] = fast_divisor(p.out[axis]);
+    q.first[axis] = narrow(-p.pad[axis]);
+    q.stride[axis] = narrow(p.stride[axis]);
+    q.taps[axis] = narrow(p.filter[axis]);
+    q.dilation[axis] = narrow(p.dilation[axis]);
+    q.y_position[axis] = p.y_stride[3 + axis];
+  }
+  q.y_image = p.y_stride[0];
+  q.y_group = p.y_stride[1];
+  q.y_filter = p.y_stride[2];
+  const int width = kTmaAlignment / size_of(args.request.dtype);
+  const auto even = [=](std::int64_t size, std::int64_t stride) { return size <= 1 || stride % width == 0; };
+  q.y_by_vectors = aligned(args.out) && p.k % width == 0 && q.y_filter == 1 && even(p.groups, q.y_group) &&
+                   even(p.n, q.y_image) && even(p.out[0], q.y_position[0]) &&
+                   even(p.out[1], q.y_position[1]) && even(p.out[2], q.y_position[2]);
+  return q;
+}
+
+template <typename T, typename Tile>
+void launch_sm90(const ConvProblem& p, const ConvArguments& args) {
+  using Traits = Sm90Traits<T, Tile>;
+  const Sm90Problem q = problem_of<Tile>(p, args);
+  const std::int64_t tiles = std::int64_t{q.groups} * q.tiles_m * q.tiles_n;
+  launch("implicit_gemm_sm90", implicit_gemm_sm90_kernel<T, Tile>,
+         {{std::min<std::int64_t>(tiles, multiprocessors())}, {Traits::kThreads}, Traits::kSharedBytes},
+         args.stream, q, map_of_x<Tile>(p, args), map_of_w<Tile>(p, args), epilogue_of<T>(args),
+         static_cast<T*>(args.out));
+}
+
+}  // namespace
+
+template <typename Tile>
+Suitability Sm90Forward<Tile>::suits(const ConvProblem& p, const ConvRequest& request) {
+  if (const std::string why = refuse<Tile>(p, request); !why.empty()) return {why};
+  return {"", 0, work_of<Tile>(p, request.dtype)};
+}
+
+template <typename Tile>
+void Sm90Forward<Tile>::run(const ConvProblem& p, const ConvArguments& args) {
+  if (outputs_of(p) == 0) return;
+  if (!tma_can_read(p, args)) {
+    ConvArguments without_workspace = args;
+    without_workspace.request.workspace_limit = 0;
+    using Sm80 = ImplicitGemm<TensorCore<TensorCoreTile128x128>, Direction::kForward>;
+    return Sm80::run(p, without_workspace);
+  }
+  for_each_stretch(Direction::kForward, p, args, countable_images(Direction::kForward, p),
+                   [](const ConvProblem& part, const ConvArguments& moved) {
+                     switch (moved.request.dtype) {
+                       case DType::kFloat16: return launch_sm90<half_t, Tile>(part, moved);
+                       case DType::kBfloat16: return launch_sm90<bfloat16_t, Tile>(part, moved);
+                       default: return launch_sm90<float, Tile>(part, moved);
+                     }
+                   });
+}
+
+template struct Sm90Forward<Sm90Tile128x128>;
+template struct Sm90Forward<Sm90Tile256x128>;
+
+}  // namespace cuconv

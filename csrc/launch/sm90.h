@@ -1,0 +1,18 @@
+// The launcher of implicit GEMM on Hopper (kernels/implicit_gemm/sm90.cuh).
+#pragma once
+
+#include "launch/registry.h"
+#include "tuning/sm90_tiles.h"
+
+namespace cuconv {
+
+// Forward convolutions of channels-last operands. Operands that suit by their sizes, but lie in memory as TMA
+// cannot read them (odd addresses, strides that are no multiples of 16 bytes, negative or zero), are done by
+// the kernel of sm_80 of the same tile.
+template <typename Tile>
+struct Sm90Forward {
+  static Suitability suits(const ConvProblem& p, const ConvRequest& request);
+  static void run(const ConvProblem& p, const ConvArguments& args);
+};
+
+}  // namespace cuconv
