@@ -49,7 +49,7 @@ def terms_of(direction, arguments, options):
     return first.size // filters
 
 
-def drawn(reference, seed, rank, dtype, direction, by_tma=False, **changes):
+def drawn(reference, seed, rank, dtype, direction, by_tma="", **changes):
     """A problem of random numbers as (function, arguments, options) in one direction."""
     p = problems.draw_conv(seed, rank, dtype, make=problems.normal, by_tma=by_tma)
     p.options.update(changes)

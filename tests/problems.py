@@ -117,13 +117,14 @@ def draw_padding(rng, rank, kernel, dilation):
     return tuple((int(rng.integers(n)), int(rng.integers(n))) for n in reach)
 
 
-def draw_conv(seed, rank, dtype, make=integers, layouts=True, kernel=None, by_tma=False):
+def draw_conv(seed, rank, dtype, make=integers, layouts=True, kernel=None, by_tma=""):
     """With `kernel` of that one, undilated at stride 1, as Winograd's algorithm takes it; `by_tma`
-    of sizes and layout that the kernels of sm_90 take."""
+    of sizes and layout that the kernels of sm_90 take in that direction."""
     rng = np.random.default_rng([seed, rank, *dtype.name.encode()])
     groups = int(rng.choice([1, 1, 2, 3]))
     unit = (64 if groups > 1 else 8) if by_tma else 1
     c, k = groups * unit * int(rng.integers(1, 4)), groups * int(rng.integers(1, 4))
+    k *= unit if by_tma == "input_grad" else 1
     free = kernel is None
     drawn = tuple(int(n) for n in rng.integers(1, 5 if rank < 3 else 4, rank))
     kernel = drawn if free else kernel

@@ -159,7 +159,7 @@ def test_a_flipped_kernel_is_no_view_for_tma(emulated, reference):
         assert_equal(cuconv.conv2d(x, w, layout="NHWC", flip_kernel=True), want)
 
 
-# ---- refusals ----
+# ---- problems as launchers are asked about them ----
 
 
 def sizes(c=8, k=8, groups=1, size=(1, 8, 9), kernel=(1, 3, 3), **windows):
@@ -174,6 +174,113 @@ def sizes(c=8, k=8, groups=1, size=(1, 8, 9), kernel=(1, 3, 3), **windows):
         for n, p, d, r, s in zip(size, pad, dilation, kernel, stride, strict=True)
     )
     return (1, groups, c, k, *size, *kernel, *out, *stride, *pad, *dilation)
+
+
+# ---- the input gradient at stride 1 ----
+
+
+def check_gradient(emulated, reference, g, w, shape, variant=VARIANT, **options):
+    rank = g.ndim - 2
+    function = {
+        1: cuconv.conv1d_input_grad,
+        2: cuconv.conv2d_input_grad,
+        3: cuconv.conv3d_input_grad,
+    }
+    options["layout"] = problems.LAST[rank]
+    want = reference.run(function[rank], g, w, shape, **options)
+    got = []
+    with forced(emulated, variant):
+        kernels = launched(lambda: got.append(function[rank](g, w, shape, **options)))
+    assert set(kernels) == {"implicit_gemm_sm90"}
+    assert_equal(got[0], want)
+
+
+def gradient_operands(reference, x_shape, w_shape, dtype=HALF, **options):
+    """(grad of y, w) of a convolution, channels last."""
+    rank = len(x_shape) - 2
+    x, w = operands(11, x_shape, w_shape, dtype)
+    y = reference.run(FUNCTIONS[rank], x, w, layout=problems.LAST[rank], **options)
+    return on_64_bytes(problems.integers(np.random.default_rng(12), y.shape, dtype)), w
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "options"),
+    [
+        ((50,), (5,), {"padding": 2}),
+        ((90,), (3,), {"dilation": 40, "padding": ((50, 30),)}),
+        ((20, 9), (3, 2), {"padding": ((2, 0), (0, 3))}),
+        ((11, 12), (3, 3), {"dilation": (3, 2), "padding": 4}),
+        ((7, 9), (3, 3), {"padding": "full"}),
+        ((9, 8), (1, 1), {}),
+        ((4, 6, 7), (2, 3, 3), {"padding": 1}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_gradients_of_windows_of_every_kind(emulated, reference, variant, size, kernel, options):
+    shape = (3, *size, 24)
+    for dtype in (HALF, problems.BFLOAT16):
+        g, w = gradient_operands(reference, shape, (16, *kernel, 24), dtype, **options)
+        check_gradient(emulated, reference, g, w, shape, variant, **options)
+
+
+@pytest.mark.parametrize("rows", [1, 129])
+@pytest.mark.parametrize("filters", [8, 72])
+@pytest.mark.parametrize("channels", [8, 64, 72, 136])
+def test_tails_of_gradients(emulated, reference, rows, filters, channels):
+    shape = (1, rows, channels)
+    g, w = gradient_operands(reference, shape, (filters, 3, channels), padding=1)
+    check_gradient(emulated, reference, g, w, shape, padding=1)
+
+
+def test_gradients_of_groups(emulated, reference):
+    shape = (2, 6, 7, 3 * 24)
+    g, w = gradient_operands(reference, shape, (3 * 64, 3, 3, 24), padding=1, groups=3)
+    check_gradient(emulated, reference, g, w, shape, padding=1, groups=3)
+
+
+@pytest.mark.parametrize("arrival", ARRIVALS)
+@pytest.mark.parametrize("order", ORDERS)
+def test_gradients_in_every_schedule(emulated, reference, order, arrival):
+    shape = (2, 17, 13, 72)
+    g, w = gradient_operands(reference, shape, (72, 3, 3, 72), padding=1)
+    want = reference.run(cuconv.conv2d_input_grad, g, w, shape, padding=1, layout="NHWC")
+    with forced(emulated, order=order, arrival=arrival):
+        got = cuconv.conv2d_input_grad(g, w, shape, padding=1, layout="NHWC")
+    assert_equal(got, want)
+
+
+def test_gradients_that_tma_cannot_read_go_to_the_kernel_of_sm_80(emulated, reference):
+    shape = (2, 6, 7, 16)
+    g, w = gradient_operands(reference, shape, (8, 3, 2, 16))
+    want = reference.run(cuconv.conv2d_input_grad, g, w, shape, layout="NHWC", flip_kernel=True)
+    got = []
+    with forced(emulated):
+        kernels = launched(
+            lambda: got.append(
+                cuconv.conv2d_input_grad(g, w, shape, layout="NHWC", flip_kernel=True)
+            )
+        )
+    assert kernels == ["implicit_gemm_tensor_core"]
+    assert_equal(got[0], want)
+
+
+@pytest.mark.parametrize(
+    ("problem", "dtype", "words"),
+    [
+        ({"stride": (1, 2, 1)}, "float16", "its input gradient is of stride 1, not 2"),
+        ({}, "float32", "its input gradient is of 16 bits"),
+        ({"c": 12}, "float16", "not 12 channels of float16"),
+        ({"k": 12}, "float16", "not 12 channels of float16"),
+        ({"k": 8, "c": 64, "groups": 2}, "float16", "each needs a multiple of 64 channels, not 8"),
+    ],
+)
+def test_refusals_of_gradients_say_why(emulated, problem, dtype, words):
+    request = ("input_grad", VARIANT, dtype, "tf32", NO_LIMIT, sizes(**problem))
+    assert words in MODULE.conv_suits(*request)[0]
+
+
+# ---- refusals ----
 
 
 @pytest.mark.parametrize(

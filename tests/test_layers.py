@@ -114,6 +114,8 @@ class Rotation:
         self.met.update(layers.distinct()[layer])
         self.count += 1
         rounds = self.count // len(self.waiting)  # or dtypes and orders could stay in step
+        if (len(self.waiting) + 1) % len(ORDERS) == 0:
+            rounds *= 2  # or each round would begin with the same order
         order = ORDERS[(self.count + rounds) % len(ORDERS)]
         channels_last, kind = turn
         return Case(layer, self.direction, self.variant, *kind, channels_last, order)

@@ -7,10 +7,10 @@
 //   wgmma_wait(sum);                        all are done, and the sums are there
 //
 // All by the 128 threads of a warpgroup. Until the last wait nobody may touch the sums, nor write to A and B.
-// A is 64 rows, B 128 columns, both in shared memory with k innermost, in lines of 128 bytes that TMA has
-// swizzled. Thread 32w + 4g + t holds, in sum[4j] to sum[4j + 3], columns 8j + 2t and 8j + 2t + 1 of row
-// 16w + g, then of row 16w + g + 8.
-// Source: PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions".
+// A is 64 rows, B 128 columns, both in shared memory with k innermost (B by k: wgmma_m64n128_by_k), in lines
+// of 128 bytes that TMA has swizzled. Thread 32w + 4g + t holds, in sum[4j] to sum[4j + 3], columns 8j + 2t
+// and 8j + 2t + 1 of row 16w + g, then of row 16w + g + 8. Source: PTX ISA, "Asynchronous Warpgroup Level
+// Matrix Instructions".
 #pragma once
 
 #include <cstdint>
@@ -36,6 +36,18 @@ CUCONV_DEVICE std::uint64_t wgmma_descriptor(const void* shared) {
   return (shared_address(shared) / kUnit & 0x3fff) | kUnused << 16 | kEightRows / kUnit << 32 |
          kSwizzle128 << 62;
 }
+
+// Of a B that lies by k, 64 of its columns a line of 128 bytes: 64 k of the first columns, at a multiple of
+// 1024, and then 64 k of the others. kWgmmaStepByK more is the same 16 k further.
+CUCONV_DEVICE std::uint64_t wgmma_descriptor_by_k(const void* shared) {
+  constexpr std::uint64_t kUnit = 16;
+  constexpr std::uint64_t kColumns64 = 64 * 128;
+  constexpr std::uint64_t kEightLines = 8 * 128;
+  constexpr std::uint64_t kSwizzle128 = 1;
+  return (shared_address(shared) / kUnit & 0x3fff) | kColumns64 / kUnit << 16 | kEightLines / kUnit << 32 |
+         kSwizzle128 << 62;
+}
+constexpr std::uint64_t kWgmmaStepByK = 16 * 128 / 16;
 
 #if defined(__CUDACC__)
 
@@ -90,12 +102,13 @@ CUCONV_DEVICE void wgmma_wait(float (&sum)[64]) {
 }
 
 // sum = A B, or sum += A B with `accumulate`. The last operands of the instruction: both with their own sign,
-// and (of 16 bits) both with k innermost.
-#define CUCONV_WGMMA(shape_and_types, signs)                                                          \
-  asm volatile("{ .reg .pred p; setp.ne.b32 p, %66, 0; wgmma.mma_async.sync.aligned." shape_and_types \
-               " " CUCONV_REGISTERS_64 ", %64, %65, p, " signs "; }"                                  \
-               : CUCONV_SUMS_64                                                                       \
-               : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)))
+// and (of 16 bits) whether A and B lie by k instead of with k innermost.
+#define CUCONV_WGMMA(shape_and_types, signs)                                                                \
+  asm volatile(                                                                                             \
+      "{ .reg .pred p; setp.ne.b32 p, %66, 0; "                                                             \
+      "wgmma.mma_async.sync.aligned." shape_and_types " " CUCONV_REGISTERS_64 ", %64, %65, p, " signs "; }" \
+      : CUCONV_SUMS_64                                                                                      \
+      : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)))
 
 CUCONV_DEVICE void wgmma_m64n128(float (&sum)[64], std::uint64_t a, std::uint64_t b, half_t,
                                  bool accumulate) {
@@ -106,10 +119,28 @@ CUCONV_DEVICE void wgmma_m64n128(float (&sum)[64], std::uint64_t a, std::uint64_
 #endif
 }
 
+CUCONV_DEVICE void wgmma_m64n128_by_k(float (&sum)[64], std::uint64_t a, std::uint64_t b, half_t,
+                                      bool accumulate) {
+#if defined(CUCONV_HAS_WGMMA)
+  CUCONV_WGMMA("m64n128k16.f32.f16.f16", "1, 1, 0, 1");
+#else
+  __trap();
+#endif
+}
+
 CUCONV_DEVICE void wgmma_m64n128(float (&sum)[64], std::uint64_t a, std::uint64_t b, bfloat16_t,
                                  bool accumulate) {
 #if defined(CUCONV_HAS_WGMMA)
   CUCONV_WGMMA("m64n128k16.f32.bf16.bf16", "1, 1, 0, 0");
+#else
+  __trap();
+#endif
+}
+
+CUCONV_DEVICE void wgmma_m64n128_by_k(float (&sum)[64], std::uint64_t a, std::uint64_t b, bfloat16_t,
+                                      bool accumulate) {
+#if defined(CUCONV_HAS_WGMMA)
+  CUCONV_WGMMA("m64n128k16.f32.bf16.bf16", "1, 1, 0, 1");
 #else
   __trap();
 #endif
@@ -169,11 +200,19 @@ CUCONV_DEVICE void wgmma_wait(float (&)[64], emu::Where where = emu::Where::curr
 
 CUCONV_DEVICE void wgmma_m64n128(float (&sum)[64], std::uint64_t a, std::uint64_t b, half_t, bool accumulate,
                                  emu::Where where = emu::Where::current()) {
-  emu::wgmma_half(sum, a, b, 128, accumulate, where);
+  emu::wgmma_half(sum, a, b, 128, accumulate, false, where);
+}
+CUCONV_DEVICE void wgmma_m64n128_by_k(float (&sum)[64], std::uint64_t a, std::uint64_t b, half_t,
+                                      bool accumulate, emu::Where where = emu::Where::current()) {
+  emu::wgmma_half(sum, a, b, 128, accumulate, true, where);
 }
 CUCONV_DEVICE void wgmma_m64n128(float (&sum)[64], std::uint64_t a, std::uint64_t b, bfloat16_t,
                                  bool accumulate, emu::Where where = emu::Where::current()) {
-  emu::wgmma_bfloat16(sum, a, b, 128, accumulate, where);
+  emu::wgmma_bfloat16(sum, a, b, 128, accumulate, false, where);
+}
+CUCONV_DEVICE void wgmma_m64n128_by_k(float (&sum)[64], std::uint64_t a, std::uint64_t b, bfloat16_t,
+                                      bool accumulate, emu::Where where = emu::Where::current()) {
+  emu::wgmma_bfloat16(sum, a, b, 128, accumulate, true, where);
 }
 CUCONV_DEVICE void wgmma_m64n128(float (&sum)[64], std::uint64_t a, std::uint64_t b, float, bool accumulate,
                                  emu::Where where = emu::Where::current()) {

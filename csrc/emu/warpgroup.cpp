@@ -1,7 +1,7 @@
 // wgmma by the PTX ISA ("Asynchronous warpgroup level matrix instructions"): 64 rows of A and n columns of B,
-// 32 bytes of k of each, from shared memory; both K-major, swizzled within 128 bytes, which is what kernels
-// use. Thread 32w + 4g + t of the warpgroup holds, in registers 4j to 4j + 3, columns 8j + 2t and 8j + 2t + 1
-// of row 16w + g and then of row 16w + g + 8.
+// 32 bytes of k of each, from shared memory, swizzled within 128 bytes; A with k innermost, B too or by k,
+// which is what kernels use. Thread 32w + 4g + t of the warpgroup holds, in registers 4j to 4j + 3, columns
+// 8j + 2t and 8j + 2t + 1 of row 16w + g and then of row 16w + g + 8.
 //
 // Between issue and wait the tensor core reads shared memory beside the threads, and the sums are its own:
 // the threads' registers hold NaN. Products happen at the issue or, arrival "late", at the wait.
@@ -41,7 +41,8 @@ struct Descriptor {
   std::uint64_t bits;
   int field(int first, int count) const { return static_cast<int>(bits >> first & ((1u << count) - 1)); }
   int start() const { return field(0, 14) * 16; }
-  int rows_step() const { return field(32, 14) * 16; }  // from eight rows to the next eight
+  int block_step() const { return field(16, 14) * 16; }  // by k: from 64 columns to the next
+  int eight_step() const { return field(32, 14) * 16; }  // from eight lines to the next
 };
 
 Descriptor checked(const Block& block, std::uint64_t bits, const char* name) {
@@ -53,27 +54,56 @@ Descriptor checked(const Block& block, std::uint64_t bits, const char* name) {
   return d;
 }
 
-// The two chunks of 16 bytes that row `row` of an operand has.
-const std::byte* chunk(const Descriptor& d, int row, int half) {
-  const int offset = d.start() + row / 8 * d.rows_step() + row % 8 * 128 + half * kChunk;
-  return shared_memory + (offset ^ (offset / 128 % 8 * kChunk));
+const std::byte* chunk_at(int offset) { return shared_memory + (offset ^ (offset / 128 % 8 * kChunk)); }
+
+// The chunks of 16 bytes of an operand that lies by its rows (of A) or columns (of B), k innermost: two each.
+std::vector<const std::byte*> chunks_of(const Descriptor& d, int rows) {
+  std::vector<const std::byte*> found;
+  for (int i = 0; i < 2 * rows; ++i) {
+    const int row = i / 2;
+    found.push_back(chunk_at(d.start() + row / 8 * d.eight_step() + row % 8 * 128 + i % 2 * kChunk));
+  }
+  return found;
+}
+
+// Those of a B of 16 bits that lies by k: for each k, eight columns a chunk.
+std::vector<const std::byte*> chunks_by_k(const Descriptor& d, int columns) {
+  constexpr int kInLine = 128 / kChunk;
+  std::vector<const std::byte*> found;
+  for (int k = 0; k < kDepthBytes / 2; ++k) {
+    for (int i = 0; i < columns / 8; ++i) {
+      found.push_back(chunk_at(d.start() + i / kInLine * d.block_step() + k / 8 * d.eight_step() +
+                               k % 8 * 128 + i % kInLine * kChunk));
+    }
+  }
+  return found;
+}
+
+std::vector<const std::byte*> chunks_of_b(const ProductOperands& p) {
+  return p.b_by_k ? chunks_by_k({p.b}, p.n) : chunks_of({p.b}, p.n);
 }
 
 // ---- the product ----
 
-template <typename Element, typename Storage>
+template <typename Element, typename Storage, bool kByK = false>
 void multiply(const std::byte* const* a, const std::byte* const* b, int n, float* sums) {
   constexpr int kDepth = kDepthBytes / int{sizeof(Storage)};
   constexpr int kInChunk = kChunk / int{sizeof(Storage)};
   using Exact = typename Element::Exact;
-  const auto load = [](const std::byte* const* rows, int row, int k) {
+  const auto load_at = [](const std::byte* chunk, int i) {
     Storage bits;
-    std::memcpy(&bits, rows[2 * row + k / kInChunk] + k % kInChunk * sizeof(Storage), sizeof(Storage));
+    std::memcpy(&bits, chunk + i * sizeof(Storage), sizeof(Storage));
     return static_cast<Exact>(Element::widen(bits));
+  };
+  const auto load = [=](const std::byte* const* rows, int row, int k) {
+    return load_at(rows[2 * row + k / kInChunk], k % kInChunk);
   };
   std::vector<Exact> columns(kDepth * n);
   for (int column = 0; column < n; ++column) {
-    for (int k = 0; k < kDepth; ++k) columns[k * n + column] = load(b, column, k);
+    for (int k = 0; k < kDepth; ++k) {
+      // By k, a column's element stands where k would: in the chunk of its eight columns.
+      columns[k * n + column] = kByK ? load_at(b[(k * n + column) / 8], column % 8) : load(b, column, k);
+    }
   }
   for (int row = 0; row < kRows; ++row) {
     float* sum = sums + row * n;
@@ -89,21 +119,15 @@ void multiply(const std::byte* const* a, const std::byte* const* b, int n, float
   }
 }
 
-std::vector<const std::byte*> chunks_of(const Descriptor& d, int rows) {
-  std::vector<const std::byte*> found(2 * rows);
-  for (int i = 0; i < 2 * rows; ++i) found[i] = chunk(d, i / 2, i % 2);
-  return found;
-}
-
 void compute(const ProductOperands& p, float* sums) {
   const auto a = chunks_of({p.a}, kRows);
-  const auto b = chunks_of({p.b}, p.n);
+  const auto b = chunks_of_b(p);
   p.multiply(a.data(), b.data(), p.n, sums);
 }
 
 // All four warps issue the product: each must be in order with what lies there.
-void check_operand(Block& block, const Descriptor& d, int rows, const char* name) {
-  for (const std::byte* each : chunks_of(d, rows)) {
+void check_operand(Block& block, const std::vector<const std::byte*>& chunks, const char* name) {
+  for (const std::byte* each : chunks) {
     if (each < shared_memory || each + kChunk > shared_memory + shared_window.bytes) {
       block.fail_here(std::string(name) + " of an operand that reaches past the end of shared memory");
     }
@@ -164,8 +188,9 @@ void Warpgroup::issue(Block& block, const std::uint64_t* of_thread) {
                       " with operands that are not those of the warpgroup's first thread");
     }
   }
-  check_operand(block, checked(block, first.a, first.name), kRows, first.name);
-  check_operand(block, checked(block, first.b, first.name), first.n, first.name);
+  checked(block, first.b, first.name);
+  check_operand(block, chunks_of(checked(block, first.a, first.name), kRows), first.name);
+  check_operand(block, chunks_of_b(first), first.name);
   Held& held = hold(block, of_thread);
   ++held.products;
   open_.push_back({first, &held});
@@ -222,14 +247,21 @@ void multiply_in_warpgroup(ProductOperands operands, Where where) {
 
 }  // namespace
 
-void wgmma_half(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, Where where) {
-  multiply_in_warpgroup({"wgmma", sum, a, b, n, accumulate, multiply<Half, std::uint16_t>}, where);
+void wgmma_half(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, bool b_by_k,
+                Where where) {
+  multiply_in_warpgroup({"wgmma", sum, a, b, n, accumulate, b_by_k,
+                         b_by_k ? multiply<Half, std::uint16_t, true> : multiply<Half, std::uint16_t>},
+                        where);
 }
-void wgmma_bfloat16(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, Where where) {
-  multiply_in_warpgroup({"wgmma", sum, a, b, n, accumulate, multiply<Bfloat16, std::uint16_t>}, where);
+void wgmma_bfloat16(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, bool b_by_k,
+                    Where where) {
+  multiply_in_warpgroup(
+      {"wgmma", sum, a, b, n, accumulate, b_by_k,
+       b_by_k ? multiply<Bfloat16, std::uint16_t, true> : multiply<Bfloat16, std::uint16_t>},
+      where);
 }
 void wgmma_tf32(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, Where where) {
-  multiply_in_warpgroup({"wgmma", sum, a, b, n, accumulate, multiply<Tf32, std::uint32_t>}, where);
+  multiply_in_warpgroup({"wgmma", sum, a, b, n, accumulate, false, multiply<Tf32, std::uint32_t>}, where);
 }
 
 void wgmma_fence(Where where) {

@@ -18,6 +18,7 @@ struct ProductOperands {
   std::uint64_t a, b;  // descriptors
   int n;
   bool accumulate;
+  bool b_by_k;  // B lies by its rows: columns are innermost
   void (*multiply)(const std::byte* const* a, const std::byte* const* b, int n, float* sums);
 };
 

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <string>
+#include <utility>
 
 #include "kernels/implicit_gemm/sm90.cuh"
 #include "launch/capability.h"
@@ -19,6 +21,26 @@ constexpr int kLineElements(DType dtype) { return kLineBytes / size_of(dtype); }
 // What TMA asks of addresses and strides.
 constexpr int kTmaAlignment = 16;
 constexpr double kMostTmaStride = 1.0 * (std::int64_t{1} << 40);
+
+// ---- views ----
+
+// The forward convolution that is run: p itself, or for the input gradient at stride 1 the one over gy whose
+// taps run backwards (which is left to the kernel: w stays as it is).
+template <Direction kDirection>
+ConvProblem view_of(const ConvProblem& p) {
+  ConvProblem v = p;
+  if (kDirection == Direction::kForward) return v;
+  std::swap(v.c, v.k);
+  std::swap(v.w_stride[1], v.w_stride[2]);
+  std::copy(std::begin(p.y_stride), std::end(p.y_stride), std::begin(v.x_stride));
+  std::copy(std::begin(p.x_stride), std::end(p.x_stride), std::begin(v.y_stride));
+  for (int axis = 0; axis < kSpatial; ++axis) {
+    v.in[axis] = p.out[axis];
+    v.out[axis] = p.in[axis];
+    v.pad[axis] = (p.filter[axis] - 1) * p.dilation[axis] - p.pad[axis];
+  }
+  return v;
+}
 
 // ---- by sizes ----
 
@@ -58,9 +80,31 @@ std::string refuse_axis(const ConvProblem& p, int axis, int axes) {
   return "";
 }
 
+// Of outputs of one image, and one more where they do not fill a tile.
 template <typename Tile>
-std::string refuse(const ConvProblem& p, const ConvRequest& request) {
+double tiles_of_image(const ConvProblem& p) {
+  const double rows = double(volume(p.out)) / Tile::kBlockM + 1;
+  return double(p.groups) * rows * std::ceil(double(p.k) / Tile::kBlockN);
+}
+
+std::string refuse_channels(std::int64_t channels, DType dtype) {
+  return "TMA reads strides of multiples of " + std::to_string(kTmaAlignment) + " bytes, not " +
+         std::to_string(channels) + " channels of " + name_of(dtype);
+}
+
+template <typename Tile, Direction kDirection>
+std::string refuse(const ConvProblem& problem, const ConvRequest& request) {
   if (!has_wgmma()) return "it needs a device of compute capability 90 and code compiled for sm_90a";
+  if (const std::string why = refuse_indices(kDirection, problem); !why.empty()) return why;
+  if (kDirection == Direction::kInputGrad) {
+    for (const std::int64_t stride : problem.stride) {
+      if (stride != 1) return "its input gradient is of stride 1, not " + std::to_string(stride);
+    }
+    if (request.dtype == DType::kFloat32) return "its input gradient is of 16 bits: wgmma transposes no tf32";
+    if (problem.c * size_of(request.dtype) % kTmaAlignment != 0)
+      return refuse_channels(problem.c, request.dtype);
+  }
+  const ConvProblem p = view_of<kDirection>(problem);
   if (request.dtype == DType::kFloat32) {
     if (request.precision != Precision::kTf32) return "its float32 is tf32, once: precision=\"tf32\"";
   } else if (request.dtype != DType::kFloat16 && request.dtype != DType::kBfloat16) {
@@ -68,19 +112,13 @@ std::string refuse(const ConvProblem& p, const ConvRequest& request) {
   }
   if (!request.channels_last) return "TMA reads channels that are neighbours in memory: channels last";
   if (p.c < 1 || p.in[0] < 1 || p.in[1] < 1 || p.in[2] < 1) return "its input is empty";
-  if (p.c * size_of(request.dtype) % kTmaAlignment != 0) {
-    return "TMA reads strides of multiples of " + std::to_string(kTmaAlignment) + " bytes, not " +
-           std::to_string(p.c) + " channels of " + name_of(request.dtype);
-  }
+  if (p.c * size_of(request.dtype) % kTmaAlignment != 0) return refuse_channels(p.c, request.dtype);
   if (p.groups > 1 && p.c % kLineElements(request.dtype) != 0) {
     return "groups share its copies of x, so each needs a multiple of " +
            std::to_string(kLineElements(request.dtype)) + " channels, not " + std::to_string(p.c);
   }
-  if (const std::string why = refuse_indices(Direction::kForward, p); !why.empty()) return why;
   constexpr double kMost = (std::int64_t{1} << 31) - 1;
-  const double tiles =
-      std::ceil(double(kMostIndices) / Tile::kBlockM) * std::ceil(double(p.k) / Tile::kBlockN);
-  if (double(p.groups) * std::max(double(p.c), double(p.k)) > kMost || double(p.groups) * tiles > kMost) {
+  if (double(p.groups) * std::max(double(p.c), double(p.k)) > kMost || tiles_of_image<Tile>(p) > kMost) {
     return "its tiles, or channels of all groups, are more than 2^31";
   }
   const int axes = map_axes(p);
@@ -109,11 +147,25 @@ bool tma_stride(std::int64_t size, std::int64_t stride, DType dtype) {
          stride * size_of(dtype) % kTmaAlignment == 0;
 }
 
-bool tma_can_read(const ConvProblem& p, const ConvArguments& args) {
+template <Direction kDirection>
+constexpr Sm90Filter kFilterOf =
+    kDirection == Direction::kForward ? Sm90Filter::kChannelsInnermost : Sm90Filter::kFiltersInnermost;
+
+// How w lies: its innermost channels, and those outside of the taps.
+struct FilterAxes {
+  std::int64_t inner, outer, inner_stride, outer_stride;
+};
+FilterAxes filter_axes(const ConvProblem& p, Sm90Filter filter) {
+  if (filter == Sm90Filter::kChannelsInnermost) return {p.c, p.k, p.w_stride[2], p.w_stride[1]};
+  return {p.k, p.c, p.w_stride[1], p.w_stride[2]};
+}
+
+bool tma_can_read(const ConvProblem& p, const ConvArguments& args, Sm90Filter filter) {
   const DType dtype = args.request.dtype;
-  bool can = aligned(args.a) && aligned(args.b) && (p.c == 1 || (p.x_stride[2] == 1 && p.w_stride[2] == 1));
-  if (p.groups > 1) can = can && p.x_stride[1] == p.c && p.w_stride[0] == p.k * p.w_stride[1];
-  can = can && tma_stride(p.n, p.x_stride[0], dtype) && tma_stride(p.groups * p.k, p.w_stride[1], dtype);
+  const FilterAxes w = filter_axes(p, filter);
+  bool can = aligned(args.a) && aligned(args.b) && p.x_stride[2] == 1 && w.inner_stride == 1;
+  if (p.groups > 1) can = can && p.x_stride[1] == p.c && p.w_stride[0] == w.outer * w.outer_stride;
+  can = can && tma_stride(p.n, p.x_stride[0], dtype) && tma_stride(p.groups * w.outer, w.outer_stride, dtype);
   for (int axis = 0; axis < kSpatial; ++axis) {
     can = can && tma_stride(p.in[axis], p.x_stride[3 + axis], dtype) &&
           tma_stride(p.filter[axis], p.w_stride[3 + axis], dtype);
@@ -144,13 +196,16 @@ TensorMap map_of_x(const ConvProblem& p, const ConvArguments& args) {
 }
 
 template <typename Tile>
-TensorMap map_of_w(const ConvProblem& p, const ConvArguments& args) {
+TensorMap map_of_w(const ConvProblem& p, const ConvArguments& args, Sm90Filter filter) {
+  const FilterAxes axes = filter_axes(p, filter);
+  const int line = kLineElements(args.request.dtype);
   const MappedTensor w{args.request.dtype,
                        args.b,
                        kMostMapDims,
-                       {p.c, p.filter[2], p.filter[1], p.filter[0], p.groups * p.k},
-                       {1, p.w_stride[5], p.w_stride[4], p.w_stride[3], p.w_stride[1]}};
-  return make_tile_map(w, {kLineElements(args.request.dtype), 1, 1, 1, Tile::kBlockN}, is_tf32(args));
+                       {axes.inner, p.filter[2], p.filter[1], p.filter[0], p.groups * axes.outer},
+                       {1, p.w_stride[5], p.w_stride[4], p.w_stride[3], axes.outer_stride}};
+  const int lines = filter == Sm90Filter::kChannelsInnermost ? Tile::kBlockN : line;
+  return make_tile_map(w, {line, 1, 1, 1, lines}, is_tf32(args));
 }
 
 template <typename Tile>
@@ -183,45 +238,52 @@ Sm90Problem problem_of(const ConvProblem& p, const ConvArguments& args) {
   return q;
 }
 
-template <typename T, typename Tile>
+template <typename T, typename Tile, Sm90Filter kFilter>
 void launch_sm90(const ConvProblem& p, const ConvArguments& args) {
   using Traits = Sm90Traits<T, Tile>;
   const Sm90Problem q = problem_of<Tile>(p, args);
   const std::int64_t tiles = std::int64_t{q.groups} * q.tiles_m * q.tiles_n;
-  launch("implicit_gemm_sm90", implicit_gemm_sm90_kernel<T, Tile>,
+  launch("implicit_gemm_sm90", implicit_gemm_sm90_kernel<T, Tile, kFilter>,
          {{std::min<std::int64_t>(tiles, multiprocessors())}, {Traits::kThreads}, Traits::kSharedBytes},
-         args.stream, q, map_of_x<Tile>(p, args), map_of_w<Tile>(p, args), epilogue_of<T>(args),
+         args.stream, q, map_of_x<Tile>(p, args), map_of_w<Tile>(p, args, kFilter), epilogue_of<T>(args),
          static_cast<T*>(args.out));
+}
+
+template <typename Tile, Direction kDirection>
+void launch_of_dtype(const ConvProblem& p, const ConvArguments& args) {
+  constexpr Sm90Filter kFilter = kFilterOf<kDirection>;
+  if (args.request.dtype == DType::kFloat16) return launch_sm90<half_t, Tile, kFilter>(p, args);
+  if (args.request.dtype == DType::kBfloat16) return launch_sm90<bfloat16_t, Tile, kFilter>(p, args);
+  if constexpr (kDirection == Direction::kForward) return launch_sm90<float, Tile, kFilter>(p, args);
 }
 
 }  // namespace
 
-template <typename Tile>
-Suitability Sm90Forward<Tile>::suits(const ConvProblem& p, const ConvRequest& request) {
-  if (const std::string why = refuse<Tile>(p, request); !why.empty()) return {why};
-  return {"", 0, work_of<Tile>(p, request.dtype)};
+template <typename Tile, Direction kDirection>
+Suitability Sm90<Tile, kDirection>::suits(const ConvProblem& p, const ConvRequest& request) {
+  if (const std::string why = refuse<Tile, kDirection>(p, request); !why.empty()) return {why};
+  return {"", 0, work_of<Tile>(view_of<kDirection>(p), request.dtype)};
 }
 
-template <typename Tile>
-void Sm90Forward<Tile>::run(const ConvProblem& p, const ConvArguments& args) {
-  if (outputs_of(p) == 0) return;
-  if (!tma_can_read(p, args)) {
+template <typename Tile, Direction kDirection>
+void Sm90<Tile, kDirection>::run(const ConvProblem& p, const ConvArguments& args) {
+  const ConvProblem view = view_of<kDirection>(p);
+  if (outputs_of(view) == 0) return;
+  if (!tma_can_read(view, args, kFilterOf<kDirection>)) {
     ConvArguments without_workspace = args;
     without_workspace.request.workspace_limit = 0;
-    using Sm80 = ImplicitGemm<TensorCore<TensorCoreTile128x128>, Direction::kForward>;
-    return Sm80::run(p, without_workspace);
+    return ImplicitGemm<TensorCore<TensorCoreTile128x128>, kDirection>::run(p, without_workspace);
   }
-  for_each_stretch(Direction::kForward, p, args, countable_images(Direction::kForward, p),
-                   [](const ConvProblem& part, const ConvArguments& moved) {
-                     switch (moved.request.dtype) {
-                       case DType::kFloat16: return launch_sm90<half_t, Tile>(part, moved);
-                       case DType::kBfloat16: return launch_sm90<bfloat16_t, Tile>(part, moved);
-                       default: return launch_sm90<float, Tile>(part, moved);
-                     }
-                   });
+  // Tiles are counted in 31 bits.
+  const auto images = static_cast<std::int64_t>(double(kMostIndices) / tiles_of_image<Tile>(view));
+  for_each_stretch(Direction::kForward, view, args,
+                   std::clamp<std::int64_t>(images, 1, countable_images(Direction::kForward, view)),
+                   launch_of_dtype<Tile, kDirection>);
 }
 
-template struct Sm90Forward<Sm90Tile128x128>;
-template struct Sm90Forward<Sm90Tile256x128>;
+template struct Sm90<Sm90Tile128x128, Direction::kForward>;
+template struct Sm90<Sm90Tile256x128, Direction::kForward>;
+template struct Sm90<Sm90Tile128x128, Direction::kInputGrad>;
+template struct Sm90<Sm90Tile256x128, Direction::kInputGrad>;
 
 }  // namespace cuconv

@@ -6,11 +6,11 @@
 
 namespace cuconv {
 
-// Forward convolutions of channels-last operands. Operands that suit by their sizes, but lie in memory as TMA
-// cannot read them (odd addresses, strides that are no multiples of 16 bytes, negative or zero), are done by
-// the kernel of sm_80 of the same tile.
-template <typename Tile>
-struct Sm90Forward {
+// Forward convolutions of channels-last operands, and their input gradients at stride 1. Operands that suit
+// by their sizes, but lie in memory as TMA cannot read them (odd addresses, strides that are no multiples of
+// 16 bytes, negative or zero), are done by the kernel of sm_80 of the same tile.
+template <typename Tile, Direction kDirection>
+struct Sm90 {
   static Suitability suits(const ConvProblem& p, const ConvRequest& request);
   static void run(const ConvProblem& p, const ConvArguments& args);
 };

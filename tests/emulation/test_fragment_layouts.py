@@ -102,7 +102,13 @@ def test_lines_are_swizzled_as_cute_has_them(wgmma, name, dtype):
     np.testing.assert_array_equal(memory[where], lines.ravel())
 
 
+def test_columns_by_k_lie_as_cute_has_them(wgmma):
+    b = np.arange(128 * 64, dtype=np.uint16).reshape(128, 64)
+    memory = swizzled(test_hopper.by_k(b)).view(np.uint16).ravel()
+    np.testing.assert_array_equal(memory[wgmma["by_k"].astype(int) // 2], b.ravel())
+
+
 def test_descriptors_are_cutes(device, wgmma):
-    y = np.zeros(1, np.uint64)
+    y = np.zeros(2, np.uint64)
     device.run("descriptor", y=y, shared_bytes=8192)
-    assert y[0] == wgmma["descriptor"][0]
+    assert y.tolist() == [int(wgmma[name][0]) for name in ("descriptor", "descriptor_by_k")]

@@ -177,14 +177,20 @@ def sum_place(thread: int, i: int) -> tuple[int, int]:
     return row, i // 4 * 8 + thread % 4 * 2 + i % 2
 
 
-def multiply(device: Device, name: str, a: np.ndarray, b: np.ndarray, place: Any, **run: Any):
-    """2 A B': the kernel goes over its operands twice."""
+def multiply(
+    device: Device,
+    name: str,
+    a: np.ndarray,
+    b: np.ndarray,
+    place: Any,
+    kernel: str = "product",
+    **run: Any,
+) -> np.ndarray:
+    """2 A B' by "product", which goes over its operands twice."""
     x = aligned((A + B) * FLOATS)
-    x[:] = (
-        np.ascontiguousarray(np.concatenate([a, b]).astype(DTYPES[name])).view(np.float32).ravel()
-    )
+    x[:] = np.concatenate([a, b]).astype(DTYPES[name]).view(np.float32).ravel()
     y = np.zeros((128, 64), np.float32)
-    device.run(f"product_{name}", x, y, threads=128, shared_bytes=24584, argument=0, **run)
+    device.run(f"{kernel}_{name}", x, y, threads=128, shared_bytes=24584, argument=0, **run)
     result = np.full((A, B), np.nan, np.float32)
     for thread in range(128):
         for i in range(64):
@@ -205,6 +211,20 @@ def test_products_of_small_integers_are_exact(device, name, order, arrival):
     a, b = operands(name, 1)
     got = multiply(device, name, a, b, sum_place, order=order, arrival=arrival)
     np.testing.assert_array_equal(got, 2 * a @ b.T)
+
+
+def by_k(b: np.ndarray) -> np.ndarray:
+    """Columns of B (128, 64) as lines of 64 columns: 64 k of the first ones, then of the others."""
+    return np.concatenate([b[:64].T, b[64:].T])
+
+
+@pytest.mark.parametrize("arrival", ARRIVALS)
+@pytest.mark.parametrize("name", ["half", "bfloat16"])
+def test_products_of_columns_by_k(device, name, arrival):
+    a, b = operands(name, 2)
+    b = np.pad(b, ((0, 0), (0, 64 - b.shape[1])))
+    got = multiply(device, name, a, by_k(b), sum_place, kernel="product_by_k", arrival=arrival)
+    np.testing.assert_array_equal(got, a @ b.T)
 
 
 # ---- im2col copies ----

@@ -1,8 +1,7 @@
-// Implicit GEMM for Hopper (sm_90a): forward convolution of channels-last float16, bfloat16, and float32 as
-// tf32:
+// Implicit GEMM for Hopper (sm_90a): convolution of channels-last float16, bfloat16, and (forward alone)
+// float32 as tf32:
 //
-//   y[row, filter] = act(bias[filter] + sum over taps and channels of x[row, tap, channel] * w[filter, tap,
-//   channel])
+//   y[row, filter] = act(bias[filter] + sum of x[row, tap, channel] * w[filter, tap, channel])
 //
 // The sibling of tensor_core.cuh, which gathers its operands itself and multiplies warp by warp. Here
 // hardware does both. One thread of a producer warpgroup asks TMA for each stage: a tile of rows of x by 128
@@ -16,8 +15,8 @@
 //
 // Floor: rows * filters * taps * channels (padded to 128 bytes) multiply-adds of the tensor cores; x and w
 // read once, y written once.
-// Sources: PTX ISA, "Tensors" (im2col mode), "Asynchronous Warpgroup Level Matrix Instructions",
-// "mbarrier", "setmaxnreg"; docs/hopper.md.
+// Sources: PTX ISA, "Tensors" (im2col mode), "Asynchronous Warpgroup Level Matrix Instructions", "mbarrier",
+// "setmaxnreg"; docs/hopper.md.
 #pragma once
 
 #include <cstddef>
@@ -121,7 +120,25 @@ CUCONV_DEVICE void load_pixels(const Sm90Problem& p, std::byte* target, const Te
   }
 }
 
-template <typename T, typename Tile>
+// 128 filters of w under one tap, 128 bytes of channels. With the filters innermost it comes by 64 of them,
+// for as many channels, and the taps run backwards.
+template <typename T, Sm90Filter kFilter>
+CUCONV_DEVICE void load_filters(const Sm90Problem& p, std::byte* target, const TensorMap* map, Mbarrier* bar,
+                                std::int32_t group, std::int32_t filter, std::int32_t channel,
+                                const std::int32_t (&tap)[kSpatial]) {
+  if constexpr (kFilter == Sm90Filter::kChannelsInnermost) {
+    tma_load_tile_5d(target, map, bar, {channel, tap[2], tap[1], tap[0], group * p.filters + filter});
+  } else {
+    const int at[kSpatial] = {p.taps[0] - 1 - tap[0], p.taps[1] - 1 - tap[1], p.taps[2] - 1 - tap[2]};
+    CUCONV_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      tma_load_tile_5d(target + half * 64 * kLineBytes, map, bar,
+                       {filter + half * 64, at[2], at[1], at[0], group * p.channels + channel});
+    }
+  }
+}
+
+template <typename T, typename Tile, Sm90Filter kFilter>
 CUCONV_DEVICE void produce(const Sm90Problem& p, const TensorMap* x_map, const TensorMap* w_map,
                            std::int32_t tiles) {
   using Traits = Sm90Traits<T, Tile>;
@@ -133,7 +150,6 @@ CUCONV_DEVICE void produce(const Sm90Problem& p, const TensorMap* x_map, const T
     std::int32_t at[kSpatial];
     CUCONV_UNROLL
     for (int axis = 0; axis < kSpatial; ++axis) at[axis] = p.first[axis] + o.at[axis] * p.stride[axis];
-    const std::int32_t filter = tile.group * p.filters + tile.n * Tile::kBlockN;
     // Taps inside, because neighbouring taps read nearly the same pixels.
     for (std::int32_t channel = 0; channel < p.channels; channel += Traits::kBlockK) {
       for (std::int32_t t = 0; t < p.taps[0]; ++t) {
@@ -144,7 +160,8 @@ CUCONV_DEVICE void produce(const Sm90Problem& p, const TensorMap* x_map, const T
             mbarrier_arrive_expect(full, Traits::kStageBytes);
             load_pixels(p, Stages::x(next.stage), x_map, full, tile.group * p.channels + channel, at, o.image,
                         {t * p.dilation[0], r * p.dilation[1], s * p.dilation[2]});
-            tma_load_tile_5d(Stages::w(next.stage), w_map, full, {channel, s, r, t, filter});
+            load_filters<T, kFilter>(p, Stages::w(next.stage), w_map, full, tile.group,
+                                     tile.n * Tile::kBlockN, channel, {t, r, s});
             next.advance();
           }
         }
@@ -197,7 +214,17 @@ CUCONV_DEVICE void store_rows(const Sm90Problem& p, const Sm90Tile& tile, std::i
   }
 }
 
-template <typename T, typename Tile>
+// sum += A B for one 32-byte step of k.
+template <typename T, Sm90Filter kFilter>
+CUCONV_DEVICE void multiply(float (&sum)[64], std::uint64_t x, std::uint64_t w, int k, bool accumulate) {
+  if constexpr (kFilter == Sm90Filter::kChannelsInnermost) {
+    wgmma_m64n128(sum, x + k * kWgmmaStep, w + k * kWgmmaStep, T{}, accumulate);
+  } else {
+    wgmma_m64n128_by_k(sum, x + k * kWgmmaStep, w + k * kWgmmaStepByK, T{}, accumulate);
+  }
+}
+
+template <typename T, typename Tile, Sm90Filter kFilter>
 CUCONV_DEVICE void consume(const Sm90Problem& p, const Epilogue<T>& epilogue, T* y, std::int32_t tiles) {
   using Traits = Sm90Traits<T, Tile>;
   using Stages = Sm90Stages<T, Tile>;
@@ -214,14 +241,15 @@ CUCONV_DEVICE void consume(const Sm90Problem& p, const Epilogue<T>& epilogue, T*
     for (std::int32_t step = 0; step < steps; ++step) {
       mbarrier_wait(Stages::full(next.stage), next.parity);
       const std::uint64_t x = wgmma_descriptor(Stages::x(next.stage) + warpgroup_row * kLineBytes);
-      const std::uint64_t w = wgmma_descriptor(Stages::w(next.stage));
+      const std::uint64_t w = kFilter == Sm90Filter::kChannelsInnermost
+                                  ? wgmma_descriptor(Stages::w(next.stage))
+                                  : wgmma_descriptor_by_k(Stages::w(next.stage));
       wgmma_fence();
       CUCONV_UNROLL
       for (int k = 0; k < kProductsK; ++k) {
         CUCONV_UNROLL
         for (int m = 0; m < Traits::kProductsM; ++m) {
-          wgmma_m64n128(sum[m], x + m * kWgmma64Rows + k * kWgmmaStep, w + k * kWgmmaStep, T{},
-                        step > 0 || k > 0);
+          multiply<T, kFilter>(sum[m], x + m * kWgmma64Rows, w, k, step > 0 || k > 0);
         }
       }
       wgmma_commit();
@@ -243,7 +271,7 @@ CUCONV_DEVICE void consume(const Sm90Problem& p, const Epilogue<T>& epilogue, T*
 
 // ---- the kernel ----
 
-template <typename T, typename Tile>
+template <typename T, typename Tile, Sm90Filter kFilter>
 CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS((Sm90Traits<T, Tile>::kThreads))
     implicit_gemm_sm90_kernel(CUCONV_GRID_CONSTANT const Sm90Problem p,
                               CUCONV_GRID_CONSTANT const TensorMap x_map,
@@ -264,10 +292,10 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS((Sm90Traits<T, Tile>::kThreads))
   const std::int32_t tiles = p.groups * p.tiles_m * p.tiles_n;
   if (threadIdx.x < kWarpgroupThreads) {
     release_registers<Traits::kProducerRegisters>();
-    if (threadIdx.x == 0) produce<T, Tile>(p, &x_map, &w_map, tiles);
+    if (threadIdx.x == 0) produce<T, Tile, kFilter>(p, &x_map, &w_map, tiles);
   } else {
     claim_registers<Traits::kConsumerRegisters>();
-    consume<T, Tile>(p, epilogue, y, tiles);
+    consume<T, Tile, kFilter>(p, epilogue, y, tiles);
   }
 }
 

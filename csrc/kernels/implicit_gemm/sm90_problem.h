@@ -1,4 +1,8 @@
-// A forward convolution as the Hopper kernel (sm90.cuh) gets it, and the order of its tiles.
+// A convolution as the Hopper kernel (sm90.cuh) gets it, and the order of its tiles.
+//
+// Forward, or the input gradient at stride 1: a forward convolution over gy, by the filter's taps backwards,
+// with its filters and channels changed places. `channels` are those that are summed over, `filters` those of
+// the result, whichever they are to the caller.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +29,9 @@ struct Sm90Problem {
   std::int64_t y_position[kSpatial];
   bool y_by_vectors;  // 16 bytes of filters are neighbours in y, aligned
 };
+
+// How w lies: with the channels that are summed over innermost (forward), or with the result's.
+enum class Sm90Filter { kChannelsInnermost, kFiltersInnermost };
 
 struct Sm90Tile {
   std::int32_t group, m, n;

@@ -143,7 +143,34 @@ CUCONV_GLOBAL void product(CUCONV_GRID_CONSTANT const TensorMap map, float* y, i
 }
 
 CUCONV_GLOBAL void descriptor(std::uint64_t* y) {
-  if (thread() == 0) *y = wgmma_descriptor(dynamic_shared() + 4096);
+  if (thread() != 0) return;
+  y[0] = wgmma_descriptor(dynamic_shared() + 4096);
+  y[1] = wgmma_descriptor_by_k(dynamic_shared() + 4096);
+}
+
+// The same of 16 bits with B by its k: 64 lines of B's first 64 columns, then 64 of the others.
+template <typename T>
+CUCONV_GLOBAL void product_by_k(CUCONV_GRID_CONSTANT const TensorMap map, float* y) {
+  std::byte* a = dynamic_shared();
+  std::byte* b = a + 64 * kLine;
+  auto* bar = reinterpret_cast<Mbarrier*>(b + 128 * kLine);
+  if (thread() == 0) {
+    mbarrier_init(bar, 1);
+    fence_mbarrier_init();
+    mbarrier_arrive_expect(bar, 192 * kLine);
+    tma_load_tile_5d(a, &map, bar, {0, 0, 0, 0, 0});
+  }
+  __syncthreads();
+  mbarrier_wait(bar, 0);
+  float sum[64];
+  wgmma_fence();
+  for (int k = 0; k < 4; ++k) {
+    wgmma_m64n128_by_k(sum, wgmma_descriptor(a) + k * kWgmmaStep,
+                       wgmma_descriptor_by_k(b) + k * kWgmmaStepByK, T{}, k > 0);
+  }
+  wgmma_commit();
+  wgmma_wait(sum);
+  for (int i = 0; i < 64; ++i) y[64 * thread() + i] = sum[i];
 }
 
 TensorMap map_of(const Launch& l, int data_type, std::uint64_t lines, std::uint32_t box_lines) {
@@ -222,6 +249,8 @@ bool launch_hopper(const std::string& name, const Launch& l) {
   if (name == "descriptor") return run(descriptor, reinterpret_cast<std::uint64_t*>(l.y));
   if (name == "product_half") return run(product<half_t>, map_of(l, 6, 192, 192), y, a);
   if (name == "product_bfloat16") return run(product<bfloat16_t>, map_of(l, 9, 192, 192), y, a);
+  if (name == "product_by_k_half") return run(product_by_k<half_t>, map_of(l, 6, 192, 192), y);
+  if (name == "product_by_k_bfloat16") return run(product_by_k<bfloat16_t>, map_of(l, 9, 192, 192), y);
   if (name == "product_tf32") return run(product<float>, map_of(l, 7, 192, 192), y, a);
   return false;
 }
