@@ -83,8 +83,8 @@ _CONV = """<rank>-D convolution of many channels, as deep learning means it (cro
     section 3.1. `"tf32"` adds 2^-10 of the sum of |x| |w|; `"tf32x3"` allows three times the
     roundings and 3 * 2^-22 of that sum. Winograd and FFT mix neighbours: their errors are measured
     by what the neighbours hold, and a NaN spreads; docs/bounds.md has their bounds. "auto" takes
-    them from 2^22 multiply-adds on; on the GPU Winograd for float32 with precision "ieee" alone, and
-    FFT not for 16 bits. "direct" never mixes.
+    them from 2^22 multiply-adds on; on the GPU Winograd for float32 with precision "ieee" alone,
+    and FFT not for 16 bits. "direct" never mixes.
 
     Examples
     --------

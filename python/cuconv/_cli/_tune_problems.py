@@ -12,13 +12,13 @@ import numpy as np
 
 import cuconv
 from cuconv import _arguments as arguments
+from cuconv._bench.layers import DATA
 from cuconv._cli._device import Device
 from cuconv._cli._errors import CliError
 from cuconv._problem import conv_call
 
 DIRECTIONS = ("forward", "input_grad", "weight_grad")
 WORDS = ("valid", "same", "same_lower", "full")
-LAYERS = Path(__file__).resolve().parents[3] / "bench" / "data" / "layers.json"
 FREE_BATCH = 32  # of layers whose source has none
 MOST_BYTES = 1 << 26  # of a file of layers
 
@@ -125,12 +125,7 @@ def one_problem(
 
 def read_layers(path: Path | None, group: str) -> list[dict[str, Any]]:
     """The rows of a group."""
-    if path is None and not LAYERS.is_file():
-        raise CliError(
-            "--group: the layers are a file of cuconv's repository, bench/data/layers.json; "
-            "say with --layers where it is"
-        )
-    path = path or LAYERS
+    path = path or DATA
     try:
         if path.stat().st_size > MOST_BYTES:
             raise CliError(f"--layers {path}: too large for a list of layers")

@@ -56,7 +56,7 @@ class Outcome:
 @click.option(
     "--layers",
     type=click.Path(path_type=Path),
-    help="The file that has it.  [default: bench/data/layers.json of the repository]",
+    help="The file that has it.  [default: the layers of cuconv bench]",
 )
 @click.option("--batch", type=click.IntRange(1), help="Images.  [default: as the file says]")
 @click.option(
