@@ -2,7 +2,7 @@
 
     python bench/check_choice.py --group resnet50_v1_5 --group vgg_a
 
-Every algorithm that can do a layer of python/cuconv/_bench/data/layers.json is timed, in turns, by the rules of
+Every algorithm that can do a layer of cuconv bench is timed, in turns, by the rules of
 autotune (docs/autotune.md), and what `auto` chose is divided by the fastest. Layers are those of
 one image, with smaller sides where they would take too long; channels and filters stay. A row
 beyond 10 % is timed once more at the end, and the fastest of both times counts: on a busy machine
