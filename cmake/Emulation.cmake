@@ -1,22 +1,22 @@
 # cuconv._C_emulated_<flavour>: the launchers and kernels compiled by g++ against csrc/emu, to run on the CPU.
 #
 #   plain  only executes
-#   asan   AddressSanitizer and UndefinedBehaviorSanitizer. Not linked to the sanitizer's library, which must be in the
-#          process from its start: import it under LD_PRELOAD, otherwise it fails with an ordinary ImportError
-#   race   the compiler's calls for ThreadSanitizer go to the emulator's own checker
+#   asan   AddressSanitizer. Not linked to the sanitizer's library, which must be in the process from its start: import
+#          it under LD_PRELOAD, otherwise it fails with an ordinary ImportError
+#   race   the compiler's calls for ThreadSanitizer and UndefinedBehaviorSanitizer go to the emulator's own checkers
 #
 # Beside each goes _C_emulated_selftest_<flavour>: kernels with bugs on purpose, for the tests of the checkers.
 
 # fma() is fused and nothing else is, as on the GPU. nvcc lets shared memory hold one type after another: so must g++.
 # Its warning of uninitialised variables is unreliable in instrumented code.
 set(_cuconv_emulated_options -Wall -Wextra -Wno-maybe-uninitialized -Wno-psabi -ffp-contract=off -fno-strict-aliasing)
-set(_cuconv_undefined -fsanitize=undefined -fno-sanitize=vptr)
 set(_cuconv_options_plain -O2)
-set(_cuconv_options_asan -O1 -g -fsanitize=address)
-set(_cuconv_options_race -O1 -g)
+set(_cuconv_options_asan -O1 -g1 -fsanitize=address)
+set(_cuconv_options_race -O1 -g1)
 set(_cuconv_kernel_options_plain)
-set(_cuconv_kernel_options_asan ${_cuconv_undefined})
-set(_cuconv_kernel_options_race -fsanitize=thread --param tsan-instrument-func-entry-exit=0 ${_cuconv_undefined})
+set(_cuconv_kernel_options_asan)
+set(_cuconv_kernel_options_race -fsanitize=thread --param tsan-instrument-func-entry-exit=0
+    -fsanitize=undefined -fno-sanitize=vptr)
 
 # Kernels are CUDA for _C and C++ here, and CMake allows a file one language: each gets a C++ file that includes it.
 function(_cuconv_wrap_kernels result folder)
@@ -58,7 +58,7 @@ function(cuconv_add_emulated_module flavour)
   endif()
   file(GLOB emulator CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/csrc/emu/*.cpp)
   if(NOT flavour STREQUAL "race")
-    list(FILTER emulator EXCLUDE REGEX "/tsan_hooks.cpp$")
+    list(FILTER emulator EXCLUDE REGEX "/(tsan|ubsan)_hooks.cpp$")
   endif()
   add_library(cuconv_emulator_${flavour} OBJECT ${emulator} ${CMAKE_CURRENT_SOURCE_DIR}/csrc/bind/emulation.cpp)
   target_link_libraries(cuconv_emulator_${flavour} PRIVATE pybind11::module)
