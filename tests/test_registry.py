@@ -24,6 +24,9 @@ NO_LIMIT = 2**63 - 1
 PLAIN = (1, 1, 8, 8, 1, 8, 9, 1, 3, 3, 1, 6, 7, 1, 1, 1, 0, 0, 0, 1, 1, 1)
 
 
+ORDERS = ("forward", "reverse", "shuffled")
+
+
 def registry():
     try:
         return importlib.import_module("cuconv._C_emulated_plain")
@@ -156,23 +159,22 @@ def bound_of(reference, variant, call, dtype):
     return min(0.3, fft_factor(True, first.size) * summed_eps(dtype) * norms * repeats)
 
 
-@pytest.mark.parametrize("order", ["forward", "reverse", "shuffled"])
 @pytest.mark.parametrize(("variant", "direction", "dtype", "precision"), CASES, ids=str)
-def test_variant_is_right_on_integers(
-    emulated, reference, variant, direction, dtype, precision, order
-):
+def test_variant_is_right_on_integers(emulated, reference, variant, direction, dtype, precision):
+    """Each drawn problem under one order of threads: all orders in turn."""
     flavour = emulated.options()["flavour"]
     ran = 0
     by_tma = direction if "_sm90_" in variant else ""
     kernels = {2: (3, 3), 3: (1, 3, 3)} if variant in WINOGRAD else dict.fromkeys((1, 2, 3))
     for rank, kernel in kernels.items():
-        for seed in range(500, 502 if by_tma else 504):  # whose tiles are large
+        for seed in range(500, 503 if by_tma else 506):  # whose tiles are large
             call = call_of(reference, seed, rank, dtype, direction, kernel=kernel, by_tma=by_tma)
             function, arguments, options = call
             want = reference.run(function, *arguments, **options)
             if dtype.itemsize == 2 and np.abs(want.astype("f8")).max(initial=0) > 200:
                 continue  # a sum that bfloat16 cannot hold
-            choice = {"flavour": flavour, "order": order, "seed": seed, "variant": variant}
+            choice = {"flavour": flavour, "seed": seed, "variant": variant}
+            choice["order"] = ORDERS[(seed + rank) % 3]
             choice["arrival"] = ("late", "eager")[seed % 2]
             with cuconv.use_backend("emulated", **choice):
                 try:
