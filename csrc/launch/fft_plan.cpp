@@ -151,8 +151,9 @@ double chunk_bytes(const SpectraBytes& each, double groups, double sheets, int p
 // As many sheets of one group at a time as fit into the workspace, then groups.
 std::string cut_chunks(Direction direction, const ConvProblem& p, const ConvRequest& request, FftPlan& plan) {
   const std::int64_t sheets = std::max<std::int64_t>(p.n * plan.sheets, 1);
-  const std::int64_t groups =
-      std::clamp<std::int64_t>(kMostFrequencies / plan.frequencies, 1, std::max<std::int64_t>(p.groups, 1));
+  // A product over all frequencies has to fit a grid; the fused kernel has none.
+  const std::int64_t countable = plan.fused ? p.groups : kMostFrequencies / plan.frequencies;
+  const std::int64_t groups = std::clamp<std::int64_t>(countable, 1, std::max<std::int64_t>(p.groups, 1));
   const double spectrum = double(plan.frequencies) * complex_bytes(request.dtype);
   SpectraBytes each = {spectrum * double(p.in[0]) * double(p.c), spectrum * double(p.out[0]) * double(p.k),
                        spectrum * double(p.k) * double(p.filter[0]) * double(p.c)};
@@ -231,7 +232,7 @@ std::string plan_fft(Direction direction, const ConvProblem& p, const ConvReques
 
 Work fft_work(DType dtype, const FftPlan& plan, const Work& product) {
   Work work = {};
-  work.multiply_adds = plan.work.transforms + (plan.fused ? plan.work.product : 4 * product.multiply_adds);
+  work.multiply_adds = plan.work.transforms + 4 * (plan.fused ? plan.work.product : product.multiply_adds);
   if (has_complex_numbers(dtype)) work.multiply_adds /= 4;  // counted in the problem's numbers
   work.bytes = plan.work.bytes;
   work.launches = plan.fused ? 2 : 3 + product.launches;
