@@ -72,6 +72,12 @@ def test_registers_leave_room_for_several_blocks(kernels):
     assert [k for k in kernels if k.registers > most_registers(k.name)] == []
 
 
+def test_hopper_blocks_begin_with_the_registers_that_are_divided(kernels):
+    """Fewer, and the consumers would wait for some that nobody gives back."""
+    found = [k for k in kernels if "sm90_kernel" in k.name and k.arch == "sm_90a"]
+    assert [k for k in found if k.registers != 168] == []
+
+
 def test_no_shared_memory_but_the_dynamic(kernels):
     # 1 KiB of every block belongs to the system from sm_80 on
     assert [k for k in kernels if k.shared > 1024] == []

@@ -341,3 +341,41 @@ def test_comparisons_let_no_nan_pass():
         assert_within(got, want, 1e9)
     with pytest.raises(AssertionError, match=r"first at \(0,\)"):
         assert_within(want, np.array([2.0, 2.0]), 0.5)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_complex_numbers_at_half_their_size(backend, reference, dtype):
+    """NumPy calls them aligned; a kernel that loads one at a time does not."""
+    if backend.name == "cuda":
+        pytest.skip("moving them to the device aligns them")
+    rng = np.random.default_rng(4)
+    part = np.dtype(dtype).itemsize // 2
+    whole = problems.integers(rng, (2, 4, 6, 8), np.dtype(dtype))
+    memory = np.zeros(whole.size * 2 + 1, f"f{part}")[1:].view(dtype)
+    x = memory[: whole.size].reshape(whole.shape)
+    x[...] = whole
+    w = problems.integers(rng, (4, 1, 3, 3), np.dtype(dtype))
+    for function, *rest in ((cuconv.conv2d, w), (cuconv.avg_pool2d, 2)):
+        options = {"groups": 4} if function is cuconv.conv2d else {}
+        want = reference.run(function, whole, *rest, **options)
+        assert_equal(backend.run(function, x, *rest, **options), want)
+
+
+def test_indices_in_records(backend, reference):
+    """Strides that are no multiple of their size."""
+    if backend.name == "cuda":
+        pytest.skip("CuPy has no records")
+    x = problems.integers(np.random.default_rng(5), (1, 2, 6, 6), np.dtype("f4"))
+    y, indices = reference.run(cuconv.max_pool2d, x, 2, return_indices=True)
+    records = np.zeros(indices.shape, [("v", "f4"), ("i", "i8")])
+    records["i"] = indices
+    want = reference.run(cuconv.max_pool2d_grad, y, indices, x.shape)
+    assert_equal(backend.run(cuconv.max_pool2d_grad, y, records["i"], x.shape), want)
+
+
+@pytest.mark.parametrize("stride", [2**61, 2**62])
+def test_steps_that_leave_63_bits(backend, stride):
+    """One output, whose tile would reach far beyond the last."""
+    x, w = np.array([[[1.0, 2, 3]]], "f4"), np.array([[[5.0]]], "f4")
+    got = backend.run(cuconv.conv1d, x, w, stride=stride, padding=[(0, 2 * stride - 1)])
+    assert_equal(got, np.array([[[5.0, 0]]], "f4"))

@@ -275,3 +275,57 @@ def test_estimates_are_the_sum_of_their_parts_on_the_cpu():
     for candidate in found:
         if candidate.supported:
             assert candidate.cost == pytest.approx(sum(seconds for _, seconds in candidate.parts))
+
+
+# ---- found by reading and attacking ----
+
+
+def test_a_gradient_first_used_in_a_block_runs_where_the_block_says(monkeypatch):
+    """Its plan was made outside, and recorded the block's choice as its own."""
+    x, w, _ = arrays()
+    plan = plan_of(activation=None)
+    g = plan(x, w)
+    called = []
+    run = cuconv._backends.reference.ReferenceConv.__call__
+    monkeypatch.setattr(
+        cuconv._backends.reference.ReferenceConv,
+        "__call__",
+        lambda *args: (called.append(1), run(*args)),
+    )
+    with cuconv.use_backend("reference"):
+        for _ in range(3):
+            plan.weight_grad(g, x)
+    assert len(called) == 3
+
+
+def test_functions_keep_no_large_problem():
+    """Its buffers and filters are for plans, and so is the number of threads it was decided for."""
+    conv._quick.clear()
+    x, w = np.ones((1, 8, 60, 60), "f4"), np.ones((8, 8, 3, 3), "f4")
+    for _ in range(2):
+        cuconv.conv2d(x, w)
+    assert not conv._quick
+    cuconv.conv2d(x[:, :, :6, :6].copy(), w)
+    assert len(conv._quick) == 1
+
+
+def test_what_only_looks_like_an_array_is_named():
+    with pytest.raises(TypeError, match="x must be a NumPy or CuPy array"):
+        cuconv.conv2d(memoryview(b"abc"), memoryview(b"abc"))
+
+
+def test_options_that_are_none_are_named():
+    with pytest.raises(TypeError, match="algorithms has no option 'strides'"):
+        cuconv.algorithms(X, W, "f4", device="cpu", strides=2)
+    for call in (cuconv.algorithms, cuconv.Conv2dPlan, cuconv.ConvTranspose2dPlan):
+        with pytest.raises(TypeError, match="dtype must be given"):
+            call(X, W, None)
+
+
+def test_an_explanation_where_nothing_keeps_inside_the_limit(capsys):
+    shapes = (1, 64, 56, 56), (64, 64, 3, 3)
+    plan = cuconv.Conv2dPlan(*shapes, "f4", device="cpu", workspace_limit=1)
+    plan.explain()
+    text = capsys.readouterr().out
+    assert "nothing keeps inside workspace_limit=1" in text
+    assert sum(line.startswith("*") for line in text.splitlines()) == 1

@@ -1,5 +1,7 @@
 // Depthwise convolution and image filtering, forwards and the input gradient: which problems they take, and
 // by which kernel.
+#include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "launch/conv.h"
@@ -14,6 +16,27 @@ namespace {
 
 // A launch for each residue of the stride.
 constexpr std::int64_t kMostPhases = 64;
+
+// Kernels count positions under a whole tile, past the last output too.
+std::string refuse_reach(const ConvProblem& p) {
+  constexpr double kMostOutputs = 1024;  // of a tile along an axis
+  constexpr double kMostReach = double(std::int64_t{1} << 62);
+  for (const int axis : {1, 2}) {
+    const TapAxis a = tap_axis_of(p, axis);
+    const double tile = kMostOutputs * double(a.step) * double(a.unit);
+    const double taps = double(p.filter[axis]) * double(a.unit);
+    if (tile + taps + std::abs(double(p.pad[axis])) > kMostReach) {
+      return "the positions under a tile of outputs reach beyond 2^62";
+    }
+  }
+  return "";
+}
+
+template <typename Tile>
+std::string refuse(const ConvProblem& p, DType dtype) {
+  if (std::string why = refuse_reach(p); !why.empty()) return why;
+  return refuse_depthwise_rows<Tile>(p, dtype);
+}
 
 template <typename Tile>
 double weighed_work(const ConvProblem& p, DType dtype) {
@@ -35,7 +58,7 @@ void run_forward(const ConvProblem& p, const ConvArguments& args) {
 
 template <typename Tile>
 Suitability DirectDepthwise<Tile>::suits(const ConvProblem& p, const ConvRequest& request) {
-  if (const std::string why = refuse_depthwise_rows<Tile>(p, request.dtype); !why.empty()) return {why, 0, 0};
+  if (const std::string why = refuse<Tile>(p, request.dtype); !why.empty()) return {why, 0, 0};
   return {"", 0, {weighed_work<Tile>(p, request.dtype)}};
 }
 
@@ -49,14 +72,14 @@ Suitability DirectDepthwiseInputGrad<Tile>::suits(const ConvProblem& p, const Co
   const double phases =
       double(input_grad_phases(p, 0)) * double(input_grad_phases(p, 1)) * double(input_grad_phases(p, 2));
   if (phases > kMostPhases) {
-    return {"a launch for each of " + std::to_string(phases) + " residues of the stride, and it takes " +
-                std::to_string(kMostPhases) + " at the most",
+    return {"a launch for each of " + std::to_string(std::llround(std::min(phases, 9e18))) +
+                " residues of the stride, and it takes " + std::to_string(kMostPhases) + " at the most",
             0, 0};
   }
   Work work = {0, Unit::kCudaCores, 0, phases};
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(phases); ++i) {
     const ConvProblem phase = input_grad_phase(p, i).problem;
-    const std::string why = refuse_depthwise_rows<Tile>(phase, request.dtype);
+    const std::string why = refuse<Tile>(phase, request.dtype);
     if (!why.empty()) return {why, 0, 0};
     work.multiply_adds += weighed_work<Tile>(phase, request.dtype);
   }

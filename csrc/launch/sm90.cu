@@ -269,16 +269,23 @@ template <typename Tile, Direction kDirection>
 void Sm90<Tile, kDirection>::run(const ConvProblem& p, const ConvArguments& args) {
   const ConvProblem view = view_of<kDirection>(p);
   if (outputs_of(view) == 0) return;
-  if (!tma_can_read(view, args, kFilterOf<kDirection>)) {
-    ConvArguments without_workspace = args;
-    without_workspace.request.workspace_limit = 0;
-    return ImplicitGemm<TensorCore<TensorCoreTile128x128>, kDirection>::run(p, without_workspace);
-  }
-  // Tiles are counted in 31 bits.
+  // Tiles are counted in 31 bits. Images that lie one after another as no map can say go one by one, each as
+  // it would go alone: its bits must not depend on its batch.
   const auto images = static_cast<std::int64_t>(double(kMostIndices) / tiles_of_image<Tile>(view));
-  for_each_stretch(Direction::kForward, view, args,
-                   std::clamp<std::int64_t>(images, 1, countable_images(Direction::kForward, view)),
-                   launch_of_dtype<Tile, kDirection>);
+  const bool together = tma_stride(view.n, view.x_stride[0], args.request.dtype);
+  for_each_stretch(
+      Direction::kForward, view, args,
+      together ? std::clamp<std::int64_t>(images, 1, countable_images(Direction::kForward, view)) : 1,
+      [&](const ConvProblem& stretch, const ConvArguments& moved) {
+        if (tma_can_read(stretch, moved, kFilterOf<kDirection>)) {
+          return launch_of_dtype<Tile, kDirection>(stretch, moved);
+        }
+        ConvProblem part = p;
+        part.n = stretch.n;
+        ConvArguments without_workspace = moved;
+        without_workspace.request.workspace_limit = 0;
+        ImplicitGemm<TensorCore<TensorCoreTile128x128>, kDirection>::run(part, without_workspace);
+      });
 }
 
 template struct Sm90<Sm90Tile128x128, Direction::kForward>;

@@ -7,8 +7,8 @@
 namespace cuconv {
 
 // Forward convolutions of channels-last operands, and their input gradients at stride 1. Operands that suit
-// by their sizes, but lie in memory as TMA cannot read them (odd addresses, strides that are no multiples of
-// 16 bytes, negative or zero), are done by the kernel of sm_80 of the same tile.
+// by their sizes, but lie in memory as TMA cannot read them (odd addresses, channels or groups apart, strides
+// that are no multiples of 16 bytes, negative or zero), are done by the 128x128 kernel of sm_80.
 template <typename Tile, Direction kDirection>
 struct Sm90 {
   static Suitability suits(const ConvProblem& p, const ConvRequest& request);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <string>
 
 #include "launch/check.h"
@@ -45,7 +46,11 @@ void* driver_function(const char* name) {
   constexpr unsigned kSince = 12000;  // the version that introduced it
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+#if CUDART_VERSION >= 12050
   check_cuda(cudaGetDriverEntryPointByVersion(name, &function, kSince, cudaEnableDefault, &found), name);
+#else
+  check_cuda(cudaGetDriverEntryPoint(name, &function, cudaEnableDefault, &found), name);
+#endif
   if (found != cudaDriverEntryPointSuccess || function == nullptr) {
     throw LaunchError(std::string("the CUDA driver has no ") + name);
   }
@@ -80,16 +85,18 @@ struct Geometry {
   std::uint64_t byte_stride[kMostMapDims] = {};  // of dimension 1 and up
 };
 
-// A dimension of size 1 may have any stride, but the encoders want a legal one.
+// A dimension of size 1 may have any stride. It gets one past all that is inside of it, as the encoders'
+// documentation has strides.
 Geometry geometry_of(const MappedTensor& t) {
+  constexpr std::uint64_t kUnit = 16, kMost = (std::uint64_t{1} << 40) - kUnit;
   Geometry g;
-  std::uint64_t reach = 16;
+  std::uint64_t reach = 0;  // of the dimensions so far
   for (int i = 0; i < t.rank; ++i) {
     g.size[i] = static_cast<std::uint64_t>(t.size[i]);
-    if (i == 0) continue;
     const std::uint64_t bytes = static_cast<std::uint64_t>(t.stride[i]) * size_of(t.dtype);
-    g.byte_stride[i - 1] = t.size[i] == 1 ? reach : bytes;
-    reach = g.byte_stride[i - 1];
+    const std::uint64_t stride = i > 0 && t.size[i] == 1 ? std::min(reach, kMost) : bytes;
+    if (i > 0) g.byte_stride[i - 1] = stride;
+    reach = std::max(reach, (stride * g.size[i] + kUnit - 1) / kUnit * kUnit);
   }
   return g;
 }

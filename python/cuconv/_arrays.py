@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,11 +43,20 @@ def from_dlpack(name: str, value: Any) -> Array:
         raise TypeError(f"{name} does not come in through DLPack: {error}") from None
 
 
+def on_device(backend: Backend) -> AbstractContextManager[Any]:
+    """CuPy's own operations, copies among them, run on the current device: make it the arrays'."""
+    if backend.device == "cpu":
+        return nullcontext()
+    import cupy
+
+    return cupy.cuda.Device(backend.device_id)  # type: ignore[attr-defined]
+
+
 def readable(array: Array) -> Array:
     """The array, or a copy where its elements are not at addresses kernels can read."""
     whole = all(step % array.itemsize == 0 for step in array.strides)
-    aligned = is_cupy(array) or array.flags.aligned
-    return array if whole and aligned else array.copy()
+    # NumPy asks of a complex number the alignment of its parts alone.
+    return array if whole and address(array) % array.itemsize == 0 else array.copy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +90,8 @@ def operands(
     if out is not None:
         placed.append(("out", check_out_kind(out)))
     backend = backend_for(placed)
-    return Operands(backend, dtype, tuple(readable(array) for _, array in adopted))
+    with on_device(backend):
+        return Operands(backend, dtype, tuple(readable(array) for _, array in adopted))
 
 
 def check_out_kind(out: Any) -> Array:
@@ -126,6 +137,7 @@ class Result:
     They differ where `out` overlaps an input, or lies at addresses kernels cannot write.
     """
 
+    backend: Backend
     array: Array
     out: Array | None
 
@@ -134,7 +146,7 @@ class Result:
         inputs: Operands, shape: tuple[int, ...], dtype: np.dtype, out: Any, in_place: bool
     ) -> Result:
         if out is None:
-            return Result(inputs.backend.empty(shape, dtype), None)
+            return Result(inputs.backend, inputs.backend.empty(shape, dtype), None)
         if out.shape != shape:
             raise ValueError(f"out has shape {out.shape}, but the result has {shape}")
         if out.dtype != dtype:
@@ -148,12 +160,14 @@ class Result:
             if in_place and same_elements(array, out):
                 continue
             direct = direct and not may_share_memory(array, out)
-        return Result(out if direct else inputs.backend.empty(shape, dtype), out)
+        array = out if direct else inputs.backend.empty(shape, dtype)
+        return Result(inputs.backend, array, out)
 
     def finish(self, compute: Callable[[Array], None]) -> Array:
         """Computes into `array` and returns the result."""
         compute(self.array)
         if self.out is None or self.out is self.array:
             return self.array
-        self.out[...] = self.array
+        with on_device(self.backend):
+            self.out[...] = self.array
         return self.out

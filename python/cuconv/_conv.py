@@ -13,7 +13,7 @@ import numpy as np
 
 from cuconv import _arguments as arguments
 from cuconv import autotune
-from cuconv._arrays import Operands, operands
+from cuconv._arrays import Operands, on_device, operands
 from cuconv._backends._protocol import Array, Backend, ConvExecutor, ConvOptions, Direction
 from cuconv._padding import fold, pad
 from cuconv._problem import ConvCall, ConvProblem
@@ -129,6 +129,10 @@ class Convolution:
 
     def run(self, inputs: Operands, out: Any, executor: ConvExecutor | None = None) -> Array:
         """`inputs.arrays` are the two operands of the direction, and the bias if there is one."""
+        with on_device(inputs.backend):
+            return self._run(inputs, out, executor)
+
+    def _run(self, inputs: Operands, out: Any, executor: ConvExecutor | None) -> Array:
         a, b, *rest = inputs.arrays
         a, b = self.canonical(a, b)
         bias = rest[0] if rest else None

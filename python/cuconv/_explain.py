@@ -13,7 +13,7 @@ def explanation(title: str, convolution: Convolution, backend: Backend, chosen: 
     candidates = backend.conv_candidates(direction, problem, options)
     rows = [("", "family", "kernel", "estimate", "workspace", "of which")]
     for c in sorted(candidates, key=lambda c: (not c.supported, c.cost)):
-        mark = "*" if c.algo == chosen and c.supported else ""
+        mark = "*" if c.algo == chosen else ""
         if not c.supported:
             rows.append((mark, c.algo, "", "", "", f"cannot: {c.reason}"))
             continue
@@ -40,6 +40,8 @@ def reason(convolution: Convolution, backend: Backend, candidates: list[Candidat
         return f"algo='autotune': the fastest when timed on the first arrays{inside}.{per}"
     if algo != "auto":
         return f"algo={algo!r} was asked for.{per}"
+    if not any(c.supported for c in candidates):
+        return f"algo='auto': nothing keeps{inside}, so the one that comes closest to it.{per}"
     return f"algo='auto': the least estimate{inside}.{per}"
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
+from cuconv._backends import is_cupy
 from cuconv._backends._protocol import Array
 from cuconv._conv import (
     HOW_OPTIONS,
@@ -97,9 +100,10 @@ _CONV = """<rank>-D convolution of many channels, as deep learning means it (cro
 
 def _conv(rank: int, x: Any, w: Any, bias: Any, shape: Options, how: Options, out: Any) -> Array:
     key = None
-    if out is None and type(w) is type(x) and hasattr(x, "strides"):
+    if out is None and type(w) is type(x) and (type(x) is np.ndarray or is_cupy(x)):
         key = _key(rank, x.dtype, x.shape, w.shape, shape, how)
-        if key in _quick and (y := _quick[key](x, w, bias)) is not None:
+        quick = _quick.get(key)
+        if quick is not None and (y := quick(x, w, bias)) is not None:
             return y
     inputs = conv_operands(("x", x), ("w", w), bias, out)
     x_shape, w_shape = inputs.arrays[0].shape, inputs.arrays[1].shape
@@ -111,7 +115,8 @@ def _conv(rank: int, x: Any, w: Any, bias: Any, shape: Options, how: Options, ou
         return convolution.run(inputs, out)
     executor = convolution.executor(inputs.backend)
     y = convolution.run(inputs, out, executor)
-    if key is not None:
+    # Large ones keep buffers and filters, which is for plans, and the number of threads.
+    if key is not None and (inputs.backend.name == "cuda" or executor.variant == "im2col_small"):
         if len(_quick) > QUICK_CALLS:
             _quick.clear()
         call = quick_call(convolution, inputs.backend, executor)

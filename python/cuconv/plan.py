@@ -6,12 +6,15 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
+
 from cuconv import _arguments as arguments
 from cuconv._arrays import Operands
-from cuconv._backends import device_backend, host_backend, is_cuda_available
+from cuconv._backends import device_backend, host_backend, is_cuda_available, is_cupy
 from cuconv._backends._protocol import Array, Backend, Candidate, ConvExecutor, Direction
 from cuconv._conv import (
     HOW_OPTIONS,
+    SHAPE_OPTIONS,
     Convolution,
     Options,
     check_shape,
@@ -115,6 +118,12 @@ def read_device(device: Any) -> str:
     return str(arguments.choice("device", device, DEVICES))
 
 
+def read_dtype(dtype: Any) -> np.dtype:
+    if dtype is None:
+        raise TypeError("dtype must be given, got None")  # which NumPy takes for float64
+    return arguments.dtype("dtype", dtype)
+
+
 def backend_of(device: str) -> Backend:
     return device_backend(0) if device == "cuda" else host_backend()
 
@@ -122,7 +131,7 @@ def backend_of(device: str) -> Backend:
 def convolution_of(
     rank: int, x_shape: Any, w_shape: Any, dtype: Any, options: Options
 ) -> Convolution:
-    kind = arguments.dtype("dtype", dtype)
+    kind = read_dtype(dtype)
     how = {name: options.pop(name) for name in HOW_OPTIONS if name in options}
     x_shape, w_shape = arguments.shape("x_shape", x_shape), arguments.shape("w_shape", w_shape)
     call = conv_call(rank, kind, x_shape, w_shape, x_name="x_shape", w_name="w_shape", **options)
@@ -137,7 +146,7 @@ class _Plan:
     def __init__(self, convolution: Convolution, backend: Backend) -> None:
         self._convolution = convolution
         self._executors: dict[Backend, ConvExecutor] = {}
-        self._quick: QuickCall | None = None  # for the last backend that was new
+        self._quick: dict[bool, QuickCall | None] = {}  # for CuPy arrays, and for others
         self._backend = backend
         if not self._tuned_later:
             self._executor(backend)
@@ -153,7 +162,7 @@ class _Plan:
 
     def _keep(self, backend: Backend, executor: ConvExecutor) -> None:
         self._executors[backend] = executor
-        self._quick = quick_call(self._convolution, backend, executor)
+        self._quick[backend.device == "cuda"] = quick_call(self._convolution, backend, executor)
 
     @property
     def algo(self) -> str:
@@ -179,9 +188,9 @@ class _Plan:
         )
 
     def _call(self, a: Any, b: Any, bias: Any, out: Any) -> Array:
-        if out is None and self._quick is not None:
-            result = self._quick(a, b, bias)
-            if result is not None:
+        if out is None:
+            quick = self._quick.get(is_cupy(a))
+            if quick is not None and (result := quick(a, b, bias)) is not None:
                 return result
         inputs = self._operands(a, b, bias, out)
         if self._tuned_later and inputs.backend not in self._executors:
@@ -334,7 +343,7 @@ class _ConvTransposePlan(_ForwardPlan):
         workspace_limit: int | None = None,
         device: str | None = None,
     ) -> None:
-        kind = arguments.dtype("dtype", dtype)
+        kind = read_dtype(dtype)
         call = transposed_call(
             self.rank,
             kind,
@@ -409,6 +418,10 @@ def algorithms(
     >>> [c.algo for c in found if c.supported]
     ['direct', 'im2col', 'winograd', 'fft']
     """
+    known = (*SHAPE_OPTIONS, *HOW_OPTIONS)
+    for name in options:
+        if name not in known:
+            raise TypeError(f"algorithms has no option {name!r}; it takes {', '.join(known)}")
     rank = len(arguments.shape("w_shape", w_shape)) - 2
     if rank not in (1, 2, 3):
         raise ValueError(f"w_shape must have 3, 4 or 5 axes, got {rank + 2}: {tuple(w_shape)}")

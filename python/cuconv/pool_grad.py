@@ -6,7 +6,7 @@ from typing import Any
 
 from cuconv import _arguments as arguments
 from cuconv._arguments import DTYPES, INDEX, REAL_DTYPES
-from cuconv._arrays import adopt, operands
+from cuconv._arrays import adopt, operands, readable
 from cuconv._backends import backend_for
 from cuconv._backends._protocol import Array
 from cuconv._docstrings import documented
@@ -30,7 +30,8 @@ _MAX_POOL_GRAD = """Gradient of `max_pool<rank>d` from the positions of the maxi
     kernel_size, stride, padding, dilation, ceil_mode : optional
         As in the forward call, whose indices these have to be then. On a GPU elements gather from
         the windows over them, at the speed of memory; without, positions may be anywhere in the
-        plane, and outputs scatter. The results are the same.
+        plane, and outputs scatter. The results are the same, but for a position outside its
+        output's window, whose gradient may be left out.
     layout : {"<layout>", "<last>"}, default "<layout>"
 
     Returns
@@ -102,7 +103,7 @@ def _max_pool_grad(
     order = read_layout(layout, rank)
     inputs = operands(("grad_out", grad_out), dtypes=REAL_DTYPES)
     (gy,) = inputs.arrays
-    indices = adopt("indices", indices)
+    indices = readable(adopt("indices", indices))
     backend_for([("grad_out", gy), ("indices", indices)])  # one kind, one device
     if indices.dtype != INDEX:
         raise TypeError(f"indices must be int64, got {indices.dtype}")

@@ -55,6 +55,8 @@ struct Sm90Traits {
   static constexpr int kConsumerRegisters = 232;
   static constexpr int kRows = Tile::kBlockM / kConsumers;  // of a warpgroup
   static constexpr int kProductsM = kRows / 64;
+  static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <= 3 * 168,
+                "the consumers would wait for registers that nobody gives back");
   static_assert(kRows == 64 * kProductsM && Tile::kBlockN == 128, "a product is of 64 rows by 128 filters");
   static_assert(kSharedBytes <= 227 * 1024, "what a block can have on sm_90");
 };

@@ -93,6 +93,8 @@ class CudaBackend(KernelBackend):
                 or (at_bias is not None and at_bias.device_id != device_id)
             ):
                 return None
+            if (at_a.ptr | at_b.ptr | (0 if at_bias is None else at_bias.ptr)) % dtype.itemsize:
+                return None
             key = (a.strides, b.strides, None if bias is None else bias.strides)
             result = empty(shape, dtype)
             found = known.get(key)
