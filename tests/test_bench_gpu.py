@@ -163,8 +163,29 @@ def test_little_memory_means_fewer_buffers_and_says_so(device, monkeypatch):
 def test_what_is_not_written_is_seen(device):
     (case,) = cases.cases_of(cases.Choice(("mixed",), limit=1))
     buffers = make_buffers(case, device, cold=True)
-    sides.poison(buffers)
+    own = sides.own_sides(buffers, ("auto",))[0]
+    assert own.outs is buffers.outs
+    sides.poison(own, device)
     assert all(np.isnan(out).all() for out in buffers.outs)
+
+
+@pytest.mark.usefixtures("on_gpu")
+def test_a_second_side_that_writes_nothing_is_wrong(tmp_path, monkeypatch):
+    """It returns the array that the side before it has filled."""
+    made = sides.conv_side
+
+    def lazy(name, buffers, algo):
+        side = made(name, buffers, algo)
+        if algo != "auto":
+            side.call = lambda i: buffers.outs[i]
+        return side
+
+    monkeypatch.setattr(sides, "conv_side", lazy)
+    how = settings(device="cuda", limit=1, algos=("auto", "im2col"))
+    Run.begin(how, tmp_path / "r.json", "cuconv bench").measure()
+    (row,) = record.read(tmp_path / "r.json")["rows"]
+    assert "off by nan" in row["wrong"]["cuconv plan im2col"]
+    assert set(row["sides"]) == {"cuconv plan"}
 
 
 def test_the_device_says_what_it_is(device):

@@ -112,6 +112,35 @@ def test_a_wrong_kernel_is_told_and_not_timed(tmp_path, monkeypatch):
     assert len(faults(found)) == 1
 
 
+@pytest.mark.parametrize("right", [1, 2, 5])
+def test_a_plan_that_is_wrong_in_a_later_call_is_told(tmp_path, monkeypatch, right):
+    """Kept filters serve from the second call on; what goes wrong later is seen after timing."""
+    call, calls = cuconv.Conv2dPlan.__call__, []
+
+    def spoilt(self, *arguments, **options):
+        calls.append(0)
+        return call(self, *arguments, **options) + np.float32(len(calls) > right)
+
+    monkeypatch.setattr(cuconv.Conv2dPlan, "__call__", spoilt)
+    (row,) = measured(tmp_path / "r.json", limit=1)["rows"]
+    assert "sides" not in row
+    assert "off by" in row["failed"]
+
+
+def test_a_peer_that_is_wrong_after_it_was_timed_is_left_out(tmp_path, beside):
+    calls = []
+
+    def later(y):
+        calls.append(0)
+        return y + np.float32(len(calls) > 4)
+
+    beside(Twin("later", later))
+    (row,) = measured(tmp_path / "r.json", limit=1)["rows"]
+    assert "after it was timed" in row["wrong"]["later"]
+    assert "later" not in row["sides"]
+    assert row["ratio"] is None
+
+
 def test_a_peer_that_refuses_is_left_out_of_the_row(tmp_path, beside):
     def refuse(y):
         raise RuntimeError("no engine\nfor this")

@@ -111,7 +111,6 @@ def measured_with(buffers: Buffers, lab: Lab) -> dict[str, Any]:
         "result_bytes": buffers.result_bytes,
         "cold": buffers.cold,
     }
-    poison(buffers)
     check = make_check(buffers)
     row |= {"checked_against": check.how, "errors": {}, "skipped_sides": {}, "wrong": {}}
     own, *more = own_sides(buffers, lab.settings.algos)
@@ -120,15 +119,15 @@ def measured_with(buffers: Buffers, lab: Lab) -> dict[str, Any]:
     row["ours"] = own.name
     row |= {name: own.facts.get(name) for name in ("algo", "variant", "workspace_bytes")}
     began = time.perf_counter()
-    result = own.call(0)
+    own.call(0)
     lab.device.synchronize()
     row["first_call_ms"] = 1e3 * (time.perf_counter() - began)
-    row["errors"][own.name] = check.errors(own.canonical(result), peer=False)
+    row["errors"][own.name] = checked(own, check, lab.device)
     ready = [own]
     for side in [*more, *peer_sides(buffers, lab)]:
         if isinstance(side, Skipped):
             row["skipped_sides"][side.name] = side.reason
-        elif verdict := refused(side, check, row):
+        elif verdict := refused(side, check, row, lab.device):
             row["wrong" if verdict.startswith("wrong") else "skipped_sides"][side.name] = verdict
         else:
             ready.append(side)
@@ -136,6 +135,11 @@ def measured_with(buffers: Buffers, lab: Lab) -> dict[str, Any]:
         row |= memory.of_plan(buffers, lab.settings.algos[0])
     settings = lab.settings
     found = timed(ready, lab.device, buffers.count, settings.seconds, settings.rounds)
+    checked(own, check, lab.device)
+    for side in ready[1:]:
+        if verdict := refused(side, check, row, lab.device):
+            row["wrong"][side.name] = f"after it was timed: {verdict}"
+    ready = [side for side in ready if side.name not in row["wrong"]]
     plain = ("algo", "variant", "workspace_bytes")
     row["sides"] = {
         side.name: {
@@ -170,10 +174,18 @@ def first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-def refused(side: Side, check: Check, row: dict[str, Any]) -> str:
-    """Why a side is not timed; empty, and its error in the row, if it is."""
+def checked(side: Side, check: Check, device: Device) -> dict[str, float]:
+    """The errors of a second call: from then on a CPU plan uses the filters it has transformed,
+    as it does when it is timed."""
+    side.call(0)
+    poison(side, device)
+    return check.errors(side.canonical(side.call(0)), side.peer)
+
+
+def refused(side: Side, check: Check, row: dict[str, Any], device: Device) -> str:
+    """Why a side does not count; empty, and its error in the row, if it does."""
     try:
-        row["errors"][side.name] = check.errors(side.canonical(side.call(0)), side.peer)
+        row["errors"][side.name] = checked(side, check, device)
     except WrongResult as error:
         return f"wrong: {error}"
     except cuconv.CudaError:  # later calls would fail as well

@@ -99,6 +99,7 @@ class Side:
     rotates_result: bool = False  # so that its bytes cannot stay in a cache
     clock: str = "device"  # or "host": what runs on a stream of its own, timed by wall clock
     facts: dict[str, Any] = field(default_factory=dict)
+    outs: list[Any] = field(default_factory=list)  # arrays its results go into, where they do
 
 
 @dataclass
@@ -153,7 +154,7 @@ def conv_side(name: str, buffers: Buffers, algo: str) -> Side:
             return function(i)
 
     call = function if algo in ALGOS else forced
-    return Side(name, call, view_of(case), False, bool(outs), facts=facts)
+    return Side(name, call, view_of(case), False, bool(outs), facts=facts, outs=outs)
 
 
 def plan_of(case: Case, device: str, algo: str) -> Any:
@@ -195,15 +196,16 @@ def function_side(buffers: Buffers) -> Side:
     else:
         call = lambda i: function(first[i], *arguments, **options)  # noqa: E731
     facts = {"algo": case.of, "variant": "", "workspace_bytes": None}
-    return Side("cuconv", call, view_of(case), False, bool(outs), facts=facts)
+    return Side("cuconv", call, view_of(case), False, bool(outs), facts=facts, outs=outs)
 
 
 def view_of(case: Case) -> Callable[[Any], Any]:
     return lambda array: channels_first(array, case.layout)
 
 
-def poison(buffers: Buffers) -> None:
-    """NaN in every type, so that what is not written is seen."""
-    for array in buffers.outs:
+def poison(side: Side, device: Device) -> None:
+    """NaN in every type, so that what a side does not write is seen. Sides of cuconv share their
+    arrays: one that writes nothing would else show what the one before it has written."""
+    for array in side.outs:
         array.view(np.uint8)[...] = 255
-    buffers.device.synchronize()
+    device.synchronize()

@@ -82,7 +82,7 @@ class CudnnPeer:
             graph.execute(where, workspace.data.ptr, handle=self.handle)
             return outs[i]
 
-        return Side(NAME, call, view_of(case), rotates_result=True)
+        return Side(NAME, call, view_of(case), rotates_result=True, outs=outs)
 
     def described(self, graph: Any, name: str, array: Any, case: Case, io: Any) -> Any:
         dims, strides = dims_of(array, case)
