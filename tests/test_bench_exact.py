@@ -119,6 +119,21 @@ def test_pools_activations_and_inception(case):
         check.errors(changed, peer=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "direction", "terms"),
+    [
+        ("plain", "forward", 18),
+        ("grouped", "forward", 18),
+        ("grouped", "input_grad", 27),
+        ("depthwise", "forward", 9),
+        ("depthwise", "input_grad", 9),
+        ("depthwise", "weight_grad", 42),
+    ],
+)
+def test_a_sum_is_as_long_as_a_group_makes_it(name, direction, terms):
+    assert made(name, direction).terms == terms
+
+
 def test_the_error_allowed_is_that_of_the_type():
     bounds = {}
     for kind in KINDS:

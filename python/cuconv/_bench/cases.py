@@ -121,9 +121,9 @@ class Case:
         if self.of != "conv":
             return self.window[0] ** 2 if self.window else 1
         of = self.convolution
-        taps = of.r * of.s // of.groups
+        taps = of.r * of.s
         p, q = of.output
-        lengths = (of.c * taps, of.k * taps, of.n * p * q)
+        lengths = (of.c // of.groups * taps, of.k // of.groups * taps, of.n * p * q)
         return max(1, lengths[DIRECTIONS.index(self.direction)])
 
     @property
