@@ -1,6 +1,7 @@
 """A benchmark times right results only: the check is right itself, and finds what is wrong."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,6 +77,27 @@ def test_one_wrong_element_anywhere_is_found(monkeypatch, name, direction):
         with pytest.raises(WrongResult, match="some elements are wrong"):
             check.errors(changed, peer=True)
     check.errors(result, peer=False)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_an_element_off_by_what_the_projection_promises_to_see_is_found(monkeypatch, direction):
+    """Its error allowed, times the root of how many elements a sum has; a peer's is four times."""
+    monkeypatch.setattr(exact, "FEWEST_ELEMENTS", 2)
+    monkeypatch.setattr(exact, "MOST_ELEMENTS", 2)
+    layer = Layer(4, 8, 6, 5, 16, 3, 3, padding=(1, 1))
+    case = replace(conv_case("g", "c", layer), direction=direction)
+    check, result, _ = ready(case)
+    summed = {"forward": 4 * 16, "input_grad": 4 * 8, "weight_grad": 16 * 8}[direction]
+    scale = float(np.sqrt(np.mean(result**2)))
+    off = 1.5 * allowed_error(case) * scale * np.sqrt(summed)
+    middle = np.unravel_index(result.size // 2, result.shape)
+    result[middle] += off
+    with pytest.raises(WrongResult, match="some elements are wrong"):
+        check.errors(result, peer=False)
+    check.errors(result, peer=True)
+    result[middle] += 3 * off
+    with pytest.raises(WrongResult, match="some elements are wrong"):
+        check.errors(result, peer=True)
 
 
 def test_a_result_that_is_a_little_off_everywhere_is_found():

@@ -29,6 +29,7 @@ from cuconv._bench.sides import Buffers
 
 MOST_ELEMENTS, FEWEST_ELEMENTS = 1024, 48
 MOST_PRODUCTS = 20_000_000  # that all elements computed one by one may take
+LARGEST = 8.0  # error of an element that is allowed, by what errors come to on the average
 # Of sums with random signs: by Hoeffding's inequality one that is right exceeds this multiple of
 # its root mean square bound once in 10^13 times.
 SIGNS = 8.0
@@ -54,7 +55,7 @@ def allowed_error(case: Case) -> float:
     steps = 4 * math.sqrt(terms) if in_full else min(terms, 1 << 16) / 4 + 4
     if case.module:
         stored, steps = 4 * stored, 4 * math.sqrt(1024)
-    return 8 * (stored + steps * unit)
+    return LARGEST * (stored + steps * unit)
 
 
 @dataclass
@@ -63,12 +64,13 @@ class Check:
 
     case: Case
     how: str
-    verify: Callable[[Any], tuple[float, float, str]]  # largest and rms error, what is wrong
+    # Of a result and the error allowed of an element: largest and rms error, what is wrong.
+    verify: Callable[[Any, float], tuple[float, float, str]]
 
     def errors(self, result: Any, peer: bool) -> dict[str, float]:
         """Of a channels-first result, relative to the root mean square of the result."""
         allowed = allowed_error(self.case) * (PEERS_ROOM if peer else 1)
-        largest, rms, wrong = self.verify(result)
+        largest, rms, wrong = self.verify(result, allowed)
         if wrong or not largest <= allowed:
             found = wrong or f"off by {largest:.2g} of the results' root mean square"
             raise WrongResult(f"{found}, beside {self.how}; at most {allowed:.1e} is taken")
@@ -100,13 +102,13 @@ def conv_check(buffers: Buffers) -> Check:
     scale = max(float(np.sqrt(np.mean(exact**2))), projection.rms(), 1e-300)
     places = tuple(device.xp.asarray(axis) for axis in indices.T)
 
-    def verify(result: Any) -> tuple[float, float, str]:
+    def verify(result: Any, allowed: float) -> tuple[float, float, str]:
         if tuple(result.shape) != case.shapes[2]:
             return math.nan, math.nan, f"its shape is {tuple(result.shape)}, not {case.shapes[2]}"
         got = wide(device.to_host(result[places]))
         off = np.abs(got - exact) / scale
-        bound = allowed_error(case) * scale * PEERS_ROOM
-        return float(off.max()), float(np.sqrt(np.mean(off**2))), projection.fault(result, bound)
+        fault = projection.fault(result, allowed / LARGEST * scale)
+        return float(off.max()), float(np.sqrt(np.mean(off**2))), fault
 
     whole = len(indices) == math.prod(case.shapes[2])
     count = "all" if whole else str(len(indices))
@@ -248,11 +250,11 @@ class Projection:
             total = total + sign * np.einsum("gchw,gc->ghw", split, signs)
         return np.asarray(total)
 
-    def fault(self, result: Any, bound: float) -> str:
-        """What is wrong, if something is; `bound` is that of one element."""
+    def fault(self, result: Any, rms: float) -> str:
+        """What is wrong, if something is; `rms` is what errors may come to on the average."""
         got = self.of_result(result)
         off = np.abs(got - self.want)
-        most = bound * SIGNS * math.sqrt(self.summed)
+        most = rms * SIGNS * math.sqrt(self.summed)
         if np.all(off <= most):  # NaN is not
             return ""
         index = tuple(int(i) for i in np.argwhere(~(off <= most))[0])
@@ -309,7 +311,7 @@ def image_check(buffers: Buffers) -> Check:
             exact = getattr(cuconv, case.of)(x, *case.window)
     scale = max(float(np.sqrt(np.mean(exact**2))), 1e-300)
 
-    def verify(result: Any) -> tuple[float, float, str]:
+    def verify(result: Any, allowed: float) -> tuple[float, float, str]:
         if tuple(result.shape) != case.y_shape:
             return math.nan, math.nan, f"its shape is {tuple(result.shape)}, not {case.y_shape}"
         got = wide(device.to_host(result)[picks])
