@@ -62,8 +62,10 @@ benchmark() { # benchmark NAME MINUTES OPTIONS...: a record that goes on where i
   shift 2
   if [ -f "$file" ]; then set -- --resume "$file"; else set -- --device cuda --out "$file" "$@"; fi
   phase "$name" "$budget" "$python" bench/run.py run --minutes "$minutes" "$@"
-  if ! grep -q '^ "complete": true' "$file" 2>/dev/null; then # the next call measures the rest
-    rm -f "$results/$name.passed"
+  if [ -f "$file" ] && ! grep -q '^ "complete": true' "$file"; then # the next call measures the rest
+    # Status 1: a row was wrong, which the record keeps and the last call tells. Others, as of a CUDA error, would come again.
+    grep -qsv 'exit status 1$' "$results/$name.failed" && return
+    rm -f "$results/$name.passed" "$results/$name.failed"
     out_of_time=yes
   fi
 }
@@ -101,7 +103,8 @@ for stage in "$@"; do
         --group resnet50 --group vgg
       benchmark families 2 --seconds 0.1 --group resnet50 --group deepbench --layout NHWC --dtype float16 \
         --dtype tf32 --dtype tf32x3 --algo auto --algo implicit_gemm --algo im2col --algo direct
-      [ -f "$results/sweep.passed" ] || rm -f "$results/sweep.json" # a sweep begins anew
+      # A sweep that was cut short begins anew; one that was measured stays, even where a row of it is wrong.
+      [ -f "$results/sweep.passed" ] || [ -f "$results/sweep.failed" ] || rm -f "$results/sweep.json"
       phase sweep 300 "$python" bench/run.py sweep --device cuda --dtype float16 --layout NHWC --seconds 0.1 \
         --out "$results/sweep.json"
       ;;

@@ -4,8 +4,10 @@ CuPy is played by NumPy, so cuconv computes with its NumPy backend; events take 
 clock that every call moves on. What this proves is the Python side: what is recorded around what.
 """
 
+import os
 import subprocess
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -409,6 +411,43 @@ def test_cudnn_s_refusal_is_a_reason(device):
     buffers = make_buffers(case, device, cold=False)
     peer = cudnn_frontend.CudnnPeer(pretended_cudnn(Refusing()), "handle", device)
     assert peer.sides(buffers) == [Skipped(cudnn_frontend.NAME, "no engine for this")]
+
+
+# ---- the script that runs everything ----
+
+SCRIPT = Path(__file__).resolve().parents[1] / "bench" / "gpu_session.sh"
+STUB = """#!/usr/bin/env bash
+case "$2" in
+  run)
+    shift 4
+    [ "$1" = --resume ] && file=$2 || file=$4
+    echo "$file $1" >>"$STUB_LOG"
+    if [ "$1" = --resume ]; then complete=true; else complete=false; fi
+    printf '{\n "complete": %s\n}\n' "$complete" >"$file"
+    exit "$STUB_STATUS" ;;
+  sweep) echo sweep >>"$STUB_LOG"; echo measured >"${@: -1}"; exit 1 ;;
+esac
+"""
+
+
+@pytest.mark.skipif(not SCRIPT.exists(), reason="source distributions leave out the script")
+@pytest.mark.parametrize("status", [1, 2])
+def test_the_script_goes_on_with_records_that_have_a_wrong_row(tmp_path, status):
+    """And neither with what an error has ended, nor does it delete a sweep that was measured."""
+    stub, log = tmp_path / "python", tmp_path / "log"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    how = {"PYTHON": str(stub), "STUB_LOG": str(log), "STUB_STATUS": str(status)}
+    how |= {"CUCONV_COMMIT": "0" * 40, "PATH": os.environ["PATH"]}
+    command, results = ["bash", str(SCRIPT), str(tmp_path / "r"), "3"], tmp_path / "r"
+    for _ in range(2):
+        subprocess.run(command, env=how, check=False, capture_output=True)
+    lines = log.read_text().splitlines()
+    assert lines.count("sweep") == 1
+    assert (results / "sweep.json").read_text() == "measured\n"
+    assert lines.count(f"{results}/first.json --device") == 1
+    assert lines.count(f"{results}/first.json --resume") == (status == 1)
+    assert (results / "first.failed").read_text() == f"first: exit status {status}\n"
 
 
 def test_every_fact_of_the_clocks_has_a_name():
