@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cuconv
-from bench_helpers import has, settings, tiny, tiny_cases  # noqa: F401
+from bench_helpers import PAPER, has, settings, tiny, tiny_cases  # noqa: F401
 from cuconv._bench import peers, record, roofline, run
 from cuconv._bench.run import Run, faults
 from cuconv._bench.sides import Side
@@ -183,6 +183,25 @@ def test_ctrl_c_keeps_rows_and_a_run_goes_on(tmp_path, monkeypatch):
     assert found["rows"][0]["sides"] == first
     assert len(found["resumed"]) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_an_interrupt_after_the_last_row_leaves_a_complete_record(tmp_path, monkeypatch):
+    path, calls = tmp_path / "r.json", []
+
+    def interrupt(device, kinds, times):
+        calls.append(times)
+        if len(calls) == 2:  # after the row
+            raise KeyboardInterrupt
+        return PAPER
+
+    monkeypatch.setattr(roofline, "measure", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Run.begin(settings(limit=1), path, "cuconv bench").measure()
+    content = record.read(path)
+    assert (len(content["rows"]), content["complete"]) == (1, True)
+    record.write(path, content | {"complete": False})  # as an earlier version left it
+    Run.resume(path).measure()
+    assert record.read(path)["complete"]
 
 
 def test_a_run_ends_when_its_time_is_over(tmp_path):

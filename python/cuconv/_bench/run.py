@@ -249,6 +249,7 @@ class Run:
         return [case for case in self.cases if str(case) not in done]
 
     def write(self) -> None:
+        self.content["complete"] = not self.missing_cases()
         roofline.judge(self.content)
         record.write(self.path, self.content)
 
@@ -283,11 +284,11 @@ class Run:
                         break
                     tell(case, number, len(left))
                     self.content["rows"].append(measured(case, lab))
+                    self.write()  # at once: what follows may be interrupted
                     lab.device.release()
                     if lab.device.shares:
                         self.measure_roofline(lab, 2)
-                    self.content["complete"] = not self.missing_cases()
-                    self.write()
+                        self.write()
                 self.measure_roofline(lab, LIMIT_TIMES)
             finally:
                 self.content["state_after"] = lab.device.state()

@@ -80,7 +80,7 @@ def run(
         if changed:
             raise CliError(f"--resume goes on as the record was begun: leave out {changed[0]}")
         running = Run.resume(resume)
-        if not running.missing_cases():
+        if running.content["complete"] and not running.missing_cases():
             raise CliError(f"{resume} is complete: there is nothing to go on with")
     else:
         settings = settings_of(**options)
