@@ -151,6 +151,39 @@ def test_a_peer_that_refuses_is_left_out_of_the_row(tmp_path, beside):
     assert row["ratio"] is None
 
 
+def test_a_peer_that_finds_no_memory_while_timed_is_left_out_of_the_row(tmp_path, beside):
+    calls = []
+
+    def spoil(y):
+        calls.append(0)
+        if len(calls) > 2:
+            raise RuntimeError("out of memory")
+        return y
+
+    beside(Twin(), Twin("greedy", spoil))
+    (row,) = measured(tmp_path / "r.json", limit=1)["rows"]
+    assert row["skipped_sides"] == {"greedy": "out of memory"}
+    assert set(row["sides"]) == {"cuconv plan", "cuconv one-shot", "twin"}
+
+
+@pytest.mark.parametrize("right", [0, 1, 3])
+def test_a_plan_that_raises_fails_its_row_alone(tmp_path, monkeypatch, right):
+    call, calls = cuconv.Conv2dPlan.__call__, []
+
+    def broken(self, *arguments, **options):
+        calls.append(0)
+        if len(calls) == right + 1:
+            raise RuntimeError("broken")
+        return call(self, *arguments, **options)
+
+    monkeypatch.setattr(cuconv.Conv2dPlan, "__call__", broken)
+    monkeypatch.setattr(run.memory, "of_plan", lambda *arguments: {})
+    found = measured(tmp_path / "r.json")
+    assert "broken" in found["rows"][0]["failed"]
+    assert all("sides" in row for row in found["rows"][1:])
+    assert found["complete"]
+
+
 def test_a_family_that_cannot_is_left_out(tmp_path):
     found = measured(tmp_path / "r.json", algos=("auto", "winograd"), batches=(1,))
     skipped = [row for row in found["rows"] if "cuconv plan winograd" in row["skipped_sides"]]

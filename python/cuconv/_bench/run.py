@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,20 @@ from cuconv._bench.cases import KINDS, Case, Choice, cases_of
 from cuconv._bench.devices import CpuDevice, Device
 from cuconv._bench.exact import Check, WrongResult, make_check
 from cuconv._bench.peers import KNOWN, Peer, find_peers
-from cuconv._bench.sides import Buffers, Side, Skipped, make_buffers, own_sides, poison
+from cuconv._bench.sides import (
+    REFUSALS,
+    Buffers,
+    Side,
+    Skipped,
+    first_line,
+    make_buffers,
+    own_sides,
+    poison,
+)
 from cuconv._bench.statistics import paired_ratio
 from cuconv._bench.timing import timed
 
 LIMIT_TIMES = 8
-REFUSALS = (RuntimeError, ValueError, TypeError, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,10 @@ class Settings:
 def as_tuple(value: Any) -> Any:
     """JSON has lists alone."""
     return tuple(value) if isinstance(value, list) else value
+
+
+class Broken(Exception):
+    """A call of cuconv has raised what it should not."""
 
 
 @dataclass
@@ -96,7 +108,7 @@ def measured(case: Case, lab: Lab) -> dict[str, Any]:
     try:
         buffers = make_buffers(case, lab.device, lab.settings.cold)
         return row | measured_with(buffers, lab)
-    except WrongResult as error:
+    except (WrongResult, Broken) as error:
         return row | {"failed": str(error)}
     except cuconv.UnsupportedError as error:
         return row | {"skipped": f"not supported: {error}"}
@@ -118,11 +130,12 @@ def measured_with(buffers: Buffers, lab: Lab) -> dict[str, Any]:
         raise cuconv.UnsupportedError(own.reason)
     row["ours"] = own.name
     row |= {name: own.facts.get(name) for name in ("algo", "variant", "workspace_bytes")}
-    began = time.perf_counter()
-    own.call(0)
-    lab.device.synchronize()
-    row["first_call_ms"] = 1e3 * (time.perf_counter() - began)
-    row["errors"][own.name] = checked(own, check, lab.device)
+    with own_calls():
+        began = time.perf_counter()
+        own.call(0)
+        lab.device.synchronize()
+        row["first_call_ms"] = 1e3 * (time.perf_counter() - began)
+        row["errors"][own.name] = checked(own, check, lab.device)
     ready = [own]
     for side in [*more, *peer_sides(buffers, lab)]:
         if isinstance(side, Skipped):
@@ -134,8 +147,13 @@ def measured_with(buffers: Buffers, lab: Lab) -> dict[str, Any]:
     if lab.device.name == "cpu" and buffers.case.of == "conv":
         row |= memory.of_plan(buffers, lab.settings.algos[0])
     settings = lab.settings
-    found = timed(ready, lab.device, buffers.count, settings.seconds, settings.rounds)
-    checked(own, check, lab.device)
+    found, dropped = timed(ready, lab.device, buffers.count, settings.seconds, settings.rounds)
+    if own.name in dropped:
+        raise Broken(f"while it was timed: {dropped[own.name]}")
+    row["skipped_sides"] |= dropped
+    ready = [side for side in ready if side.name not in dropped]
+    with own_calls():
+        checked(own, check, lab.device)
     for side in ready[1:]:
         if verdict := refused(side, check, row, lab.device):
             row["wrong"][side.name] = f"after it was timed: {verdict}"
@@ -160,18 +178,25 @@ def measured_with(buffers: Buffers, lab: Lab) -> dict[str, Any]:
     return row | beside_fastest(row)
 
 
+@contextmanager
+def own_calls() -> Iterator[None]:
+    """What they raise fails a row, and not the run; only a CUDA error ends that."""
+    try:
+        yield
+    except (cuconv.CudaError, cuconv.UnsupportedError, MemoryError):
+        raise
+    except REFUSALS as error:
+        raise Broken(f"a call raises {type(error).__name__}: {first_line(error)}") from error
+
+
 def peer_sides(buffers: Buffers, lab: Lab) -> list[Side | Skipped]:
     found: list[Side | Skipped] = []
     for name, peer in lab.peers.items():
         try:
             found += peer.sides(buffers)
-        except (*REFUSALS, MemoryError) as error:
+        except REFUSALS as error:
             found.append(Skipped(name, first_line(error)))
     return found
-
-
-def first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def checked(side: Side, check: Check, device: Device) -> dict[str, float]:
@@ -190,7 +215,7 @@ def refused(side: Side, check: Check, row: dict[str, Any], device: Device) -> st
         return f"wrong: {error}"
     except cuconv.CudaError:  # later calls would fail as well
         raise
-    except (*REFUSALS, MemoryError) as error:
+    except REFUSALS as error:
         return first_line(error)
     return ""
 

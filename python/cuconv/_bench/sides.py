@@ -18,6 +18,8 @@ from cuconv._bench.devices import Call, Device
 MOST_SETS = 2048
 COPIES = 3  # of the operands: peers may want them in layouts of their own
 ALGOS = ("auto", "autotune", *FAMILIES)
+# What a library raises that cannot do a case; a cuconv.CudaError is none, for it ends all.
+REFUSALS = (RuntimeError, ValueError, TypeError, NotImplementedError, MemoryError)
 WITH_OUT = ("relu",)  # timed with out= on the CPU, too, cuconv's and others'
 WITHOUT_OUT = ("sigmoid",)  # which have none
 
@@ -108,6 +110,10 @@ class Skipped:
 
     name: str
     reason: str
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 # ---- cuconv's own ----

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
+import cuconv
 from cuconv._bench.devices import Device, host_milliseconds
-from cuconv._bench.sides import Side
+from cuconv._bench.sides import REFUSALS, Side, first_line
 
 MOST_ROUNDS = 200
 FEW_ROUNDS_OF_SLOW = 3
@@ -69,15 +72,35 @@ class Stopwatch:
 
 def timed(
     sides: list[Side], device: Device, sets: int, seconds: float, fewest: int
-) -> dict[str, Timed]:
-    """By the names of the sides. A round has every side once, in random order."""
+) -> tuple[dict[str, Timed], dict[str, str]]:
+    """By the names of the sides, and why others dropped out: a library may refuse, or find no
+    memory, in any call. A round has every side once, in random order."""
     watches = {side.name: Stopwatch(side, device, sets) for side in sides}
-    found = {name: Timed(watch.turn(seconds, fewest)) for name, watch in watches.items()}
+    found: dict[str, Timed] = {}
+    dropped: dict[str, str] = {}
+
+    def attempt(name: str, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except cuconv.CudaError:  # later calls would fail as well
+            raise
+        except REFUSALS as error:
+            found.pop(name, None)
+            dropped[name] = first_line(error)
+
+    def begin(name: str) -> None:
+        found[name] = Timed(watches[name].turn(seconds, fewest))
+
+    def take_turn(name: str) -> None:
+        time.sleep(device.pause_s)
+        found[name].ms.append(watches[name](found[name].turn.calls))
+
+    for name in watches:
+        attempt(name, partial(begin, name))
     order = random.Random(0)
-    for number in range(max(one.turn.rounds for one in found.values())):
+    for number in range(max((one.turn.rounds for one in found.values()), default=0)):
         present = [name for name, one in found.items() if number < one.turn.rounds]
         order.shuffle(present)
         for name in present:
-            time.sleep(device.pause_s)
-            found[name].ms.append(watches[name](found[name].turn.calls))
-    return found
+            attempt(name, partial(take_turn, name))
+    return found, dropped
