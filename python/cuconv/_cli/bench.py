@@ -71,8 +71,9 @@ def report_command(files: tuple[Path, ...], out: Path | None, pictures: Path | N
     names = [path.name for path in files]
     if len(set(names)) < len(names):
         raise CliError("two of the records have the same name")
-    page, drawn = report.report({path.name: record.read(path) for path in files})
     out = out or files[0].with_suffix(".html")
+    no_input(out, files)
+    page, drawn = report.report({path.name: record.read(path) for path in files})
     write_in_folder(out, page)
     for name, png in drawn.items() if pictures else ():
         assert pictures is not None, "the loop is empty without"
@@ -80,6 +81,12 @@ def report_command(files: tuple[Path, ...], out: Path | None, pictures: Path | N
     click.echo(f"Page: {click.format_filename(out)}")
     if pictures:
         click.echo(f"Pictures: {len(drawn)} in {click.format_filename(pictures)}")
+
+
+def no_input(out: Path, files: tuple[Path, ...]) -> None:
+    """A page must not replace the record that it is made of, whatever its name or link."""
+    if any(out.resolve() == file.resolve() for file in files):
+        raise CliError(f"--out {out} is one of the records: name another file")
 
 
 def write_in_folder(path: Path, data: bytes) -> None:
@@ -119,6 +126,8 @@ def compare(before: Path, after: Path, by: str | None, out: Path | None) -> None
     Example:
       cuconv bench compare before.json after.json --out change.html
     """
+    if out:
+        no_input(out, (before, after))
     found = comparing.compare(record.read(before), record.read(after), by or "")
     for change in sorted(found.changes, key=lambda change: change.ratio.value):
         beside = f"  by {change.beside}" if change.beside else ""
