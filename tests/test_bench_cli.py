@@ -1,6 +1,7 @@
 """`cuconv bench` as a user has it: what it prints, writes, and says of mistakes."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import cuconv
-from bench_helpers import tiny, tiny_cases  # noqa: F401
+from bench_helpers import settings, tiny, tiny_cases  # noqa: F401
 from cli_helpers import assert_one_line, run
 from cuconv._bench import cases, pictures, record
 from cuconv._bench.run import Run
@@ -41,6 +42,19 @@ def test_from_measurement_to_page(capsys, here):
     table = run(capsys, "bench", "table", "a.json")
     assert table.out.startswith("# The CPU, measured\n")
     assert "cuconv bench table bench/results/a.json" in table.out
+
+
+def test_a_page_replaces_no_record(capsys, here):
+    assert run(capsys, "bench", *QUICK, "--limit", "1", "--out", "a.json").code == 0
+    before = (here / "a.json").read_bytes()
+    (here / "link").symlink_to("a.json")
+    for command in (
+        ("report", "a.json", "--out", "./a.json"),
+        ("report", "a.json", "--out", "link"),
+        ("compare", "a.json", "a.json", "--out", "a.json"),
+    ):
+        assert_one_line(run(capsys, "bench", *command), "one of the records")
+    assert (here / "a.json").read_bytes() == before
 
 
 def test_the_record_has_a_name_and_replaces_none(capsys, here):
@@ -118,6 +132,10 @@ def test_every_group_has_rows_with_names_of_their_own(group):
         (("--dtype", "tf32"), ("tensor cores",)),
         (("--batch", "0"), ("batch",)),
         (("--seconds", "0"), ("seconds",)),
+        (("--seconds", "nan"), ("--seconds", "no amount")),
+        (("--seconds", "inf"), ("--seconds", "no amount")),
+        (("--minutes", "nan"), ("--minutes", "no amount")),
+        (("--group", "pooling", "--direction", "input_grad"), ("only convolutions",)),
         (("--algo", "fastest"), ("fastest", "winograd")),
         (("--peer", "cudnn"), ("cudnn", "torch")),
         (("--peer", "none", "--peer", "torch"), ("alone",)),
@@ -142,6 +160,38 @@ def test_mistakes_are_one_line(capsys, monkeypatch, arguments, fragments, here):
     monkeypatch.setattr(cuconv, "is_cuda_available", lambda: False)
     assert_one_line(run(capsys, "bench", *arguments), *fragments)
     assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"threads": "2"}, "threads"),
+        ({"seconds": None}, "seconds"),
+        ({"seconds": "1"}, "seconds"),
+        ({"rounds": True}, "rounds"),
+        ({"device": ["cpu"]}, "device"),
+        ({"peers": ["numpy"]}, "peers"),
+        ({"algos": [1]}, "algos"),
+        ({"cold": 1}, "cold"),
+        ({"choice": {"groups": ["no"]}}, "groups"),
+        ({"choice": {"groups": ["mixed"], "batches": 8}}, "batches"),
+        ({"choice": {"groups": ["mixed"], "kinds": [[]]}}, "kinds"),
+        ({"choice": 1}, "settings"),
+    ],
+)
+def test_edited_settings_are_one_line(capsys, here, changes, word):
+    content = record.new("run", settings().as_json(), "cuconv bench")
+    content["device"] = {"device": "cpu", "model": ""}
+    content["settings"] |= changes
+    record.write(here / "a.json", content)
+    assert_one_line(run(capsys, "bench", "--resume", "a.json"), "no settings to go on with", word)
+
+
+def test_what_cannot_be_read_as_json_is_one_line(capsys, here):
+    (here / "deep.json").write_text("[" * 100_000)
+    os.mkfifo(here / "pipe")
+    for name, words in (("deep.json", "nested too deeply"), ("pipe", "not a regular file")):
+        assert_one_line(run(capsys, "bench", "table", name), name, words)
 
 
 def test_a_test_backend_is_not_measured(capsys, monkeypatch):

@@ -97,7 +97,13 @@ def write(path: Path, record: dict[str, Any]) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise RecordError(f"{path} is not a regular file")
         found = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise RecordError(f"{path} is nested too deeply") from None
+    except RecordError:  # a ValueError
+        raise
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import cuconv
 from cuconv._bench import memory, record, roofline
-from cuconv._bench.cases import KINDS, Case, Choice, cases_of
+from cuconv._bench.cases import DIRECTIONS, GROUPS, KINDS, LAYOUTS, Case, Choice, cases_of
 from cuconv._bench.devices import CpuDevice, Device
 from cuconv._bench.exact import Check, WrongResult, make_check
 from cuconv._bench.peers import KNOWN, Peer, find_peers
@@ -53,9 +54,43 @@ class Settings:
         try:
             rest: dict[str, Any] = {name: as_tuple(value) for name, value in found.items()}
             choice: dict[str, Any] = {k: as_tuple(v) for k, v in rest.pop("choice").items()}
-            return cls(choice=Choice(**choice), **rest)
+            made = cls(choice=Choice(**choice), **rest)
         except (KeyError, TypeError, AttributeError) as error:
             raise record.RecordError(f"no settings to go on with ({error})") from None
+        if wrong := made.wrong():
+            raise record.RecordError(f"no settings to go on with ({', '.join(wrong)} is wrong)")
+        return made
+
+    def wrong(self) -> list[str]:
+        """Names of what no run can go by, in a record that was edited."""
+        of = self.choice
+        right = {
+            "groups": among(of.groups, GROUPS),
+            "kinds": among(of.kinds, KINDS),
+            "directions": among(of.directions, DIRECTIONS),
+            "layouts": among(of.layouts, LAYOUTS),
+            "batches": isinstance(of.batches, tuple) and all(map(is_count, of.batches)),
+            "limit": of.limit is None or is_count(of.limit),
+            "device": self.device in ("cpu", "cuda"),
+            "threads": is_count(self.threads),
+            "peers": among(self.peers, KNOWN.get(str(self.device), ())),
+            "algos": isinstance(self.algos, tuple)
+            and bool(self.algos)
+            and all(isinstance(name, str) for name in self.algos),
+            "seconds": type(self.seconds) in (int, float) and 0 < self.seconds < math.inf,
+            "rounds": is_count(self.rounds),
+            "cold": isinstance(self.cold, bool),
+            "heuristics": isinstance(self.heuristics, bool),
+        }
+        return [name for name, good in right.items() if not good]
+
+
+def among(names: Any, known: Iterable[str]) -> bool:
+    return isinstance(names, tuple) and all(name in list(known) for name in names)
+
+
+def is_count(value: Any) -> bool:
+    return type(value) is int and value > 0
 
 
 def as_tuple(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,21 @@ SECONDS, ROUNDS = 1.0, 9
 CPU_KINDS = ("float32", "float16", "bfloat16", "float64")
 FILE = click.Path(dir_okay=False, path_type=Path)
 POSITIVE = click.IntRange(min=1)
+
+
+class Amount(click.FloatRange):
+    """A positive number of seconds or minutes. FloatRange lets NaN pass, and infinity."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True)
+
+    def convert(self, value: Any, param: Any, context: Any) -> float:
+        found = float(super().convert(value, param, context))
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is no amount of time", param, context)
+        return found
+
+
 Decorator = Callable[[Any], Any]
 
 
@@ -58,7 +74,7 @@ def how_options(function: Any) -> Any:
         ),
         click.option(
             "--seconds",
-            type=click.FloatRange(min=0, min_open=True),
+            type=Amount(),
             help=f"Time for each side of a row.  [default: {SECONDS:g}]",
         ),
         click.option(

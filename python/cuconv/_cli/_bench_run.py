@@ -22,6 +22,7 @@ from cuconv._cli._bench_options import (
     QUICK_SECONDS,
     ROUNDS,
     SECONDS,
+    Amount,
     carried_out,
     command_line,
     device_of,
@@ -50,7 +51,7 @@ QUICK_LIMIT = 2
 )  # fmt: skip
 @click.option("--limit", type=POSITIVE, help="Layers of each group, the heaviest ones.")
 @click.option(
-    "--minutes", type=click.FloatRange(min=0, min_open=True),
+    "--minutes", type=Amount(),
     help="Begin no row after so long; what matters most comes first.",
 )  # fmt: skip
 @click.option("--resume", type=FILE, help="Go on with an unfinished record, as it was begun.")
@@ -134,6 +135,8 @@ def settings_of(
         tuple(dict.fromkeys(batches)) or BATCHES[device],
         limit,
     )
+    if not cases.cases_of(choice):
+        raise CliError("no row is chosen: only convolutions have directions, tf32 and tf32x3")
     return Settings(
         choice,
         device,
