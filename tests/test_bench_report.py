@@ -117,7 +117,7 @@ def test_a_report_tells_every_row_and_every_fault():
         "too noisy: 0.50 to 2.00",
         "without torch: PyTorch is not installed",
         "repeat with --seconds",
-        "slower in 1 rows, faster in 1, undecided in 3",
+        "slower in 1 rows, faster in 1, undecided in 2",
         "worst that is told: 0.50, lost n1",
     ):
         assert words in text, words
@@ -129,6 +129,38 @@ def test_a_busy_machine_is_told():
     busy["state_before"] = {"load": [1.9, 1, 1]}
     assert "load average was 1.9" in summary.busy(busy)
     assert summary.busy(a_record(*ROWS)) == ""
+
+
+def test_intervals_of_few_rounds_are_said_to_be(tmp_path):
+    few = a_row("few", 1.5)
+    for one in few["sides"].values():
+        one["rounds"], one["each_ms"] = 5, one["each_ms"][:5]
+    content = a_record(*ROWS, few)
+    words = "1 of 5 rows have fewer than 6 rounds"
+    assert words in " ".join(read(report.report({"a.json": content})[0]).text)
+    found = compare(content, content)
+    assert "few" not in [change.row["name"] for change in found.changes]
+    assert "fewer than 6 rounds are left out: 2" in " ".join(found.warnings)
+    assert summary.narrow(a_record(*ROWS)) == ""
+
+
+def test_a_table_tells_what_a_page_tells():
+    flagged = a_row("flagged", 9.0, flags=["P beats the roofline by 2.00: not to be believed"])
+    wrong = a_row("odd", 1.0, wrong={"Q": "wrong: off by 3"}, skipped_sides={"R": "no engine"})
+    content = a_record(*ROWS, flagged, wrong)
+    content["state_before"] = {"load": [1.9, 1, 1]}
+    text = "\n".join(summary.page(content, "a.json"))
+    for words in (
+        "**Note:** the load average was 1.9",
+        "**Note:** 1 rows are too noisy to be told: repeat",
+        "left out above: 1 rows: flagged n1 (P beats",
+        "wrong: odd n1 (Q: wrong: off by 3)",
+        "sides left out: R (no engine) in 1 rows",
+    ):
+        assert words in text, words
+    mean, count = summary.means([*ROWS, flagged])["all rows"]
+    assert (mean, count) == summary.means(ROWS)["all rows"]
+    assert "| flagged |" not in text
 
 
 def test_pictures_are_the_same_every_time_and_losses_as_long_as_gains(monkeypatch):
@@ -244,7 +276,16 @@ def test_what_differs_between_two_records_is_told():
     before, after = a_record(*ROWS), a_record(*ROWS)
     after["device"] = {**after["device"], "model": "other"}
     after["versions"] = {**after["versions"], "numpy": "0.1"}
+    after["device"] |= {"threads": 4}
+    after["settings"] = {**after["settings"], "cold": False, "algos": ["fft"], "seconds": 0.1}
     words = " ".join(compare(before, after).warnings)
+    for change in (
+        "threads was 2, then 4",
+        "cold was True, then False",
+        "algos was auto, then fft",
+        "seconds was 1.0, then 0.1",
+    ):
+        assert change in words
     assert "different devices" in words
     assert "numpy was" in words
     page = report.comparison_page(("a", "b"), compare(before, after))

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cuconv._bench.record import RecordError
-from cuconv._bench.statistics import Ratio, geometric_mean, quotient, unpaired_ratio
+from cuconv._bench.statistics import FEWEST_ROUNDS, Ratio, geometric_mean, quotient, unpaired_ratio
+from cuconv._bench.summary import Row, few_rounds
 
-Row = dict[str, Any]
 BY = ("time", "peer")
 
 
@@ -47,7 +47,7 @@ def compare(a: Row, b: Row, by: str = "") -> Comparison:
         if changed:
             changes.append(changed)
     if not changes:
-        missing = "times of rounds" if by == "time" else "a peer in common"
+        missing = f"times of {FEWEST_ROUNDS} rounds" if by == "time" else "a peer in common"
         raise RecordError(f"no row of the two records has {missing}")
     return Comparison(changes, sorted(set(first) ^ set(second)), by, warnings(a, b, by))
 
@@ -63,7 +63,7 @@ def all_sides(*records: Row) -> list[Row]:
 
 def by_time(a: Row, b: Row) -> Change | None:
     before, after = (row["sides"][row["ours"]].get("each_ms") for row in (a, b))
-    if not before or not after:
+    if not before or not after or min(len(before), len(after)) < FEWEST_ROUNDS:
         return None
     return Change(b, unpaired_ratio(before, after), "")
 
@@ -80,11 +80,33 @@ def by_peer(first: dict[str, Row], second: dict[str, Row], key: str) -> Change |
     return Change(b, quotient(after, before), common[0])
 
 
+def differences(a: Row, b: Row) -> list[str]:
+    """How the two were measured, as far as both say so: a driver, threads, caches, seconds."""
+    pairs = [(n, a["device"][n], b["device"][n]) for n in a["device"] if n in b["device"]]
+    pairs += [
+        (n, a["settings"][n], b["settings"][n])
+        for n in ("cold", "algos", "seconds", "rounds", "heuristics")
+        if n in a["settings"] and n in b["settings"]
+    ]
+    return [
+        f"{name.replace('_', ' ')} was {told(old)}, then {told(new)}"
+        for name, old, new in pairs
+        if name != "model" and told(old) != told(new)
+    ]
+
+
+def told(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def warnings(a: Row, b: Row, by: str) -> list[str]:
     found = []
+    if by == "time" and (few := few_rounds([*a["rows"], *b["rows"]])):
+        found.append(f"rows of fewer than {FEWEST_ROUNDS} rounds are left out: {few}")
     if a["device"]["model"] != b["device"]["model"]:
         models = f"{a['device']['model']} and {b['device']['model']}"
         found.append(f"the two were measured on different devices: {models}")
+    found += differences(a, b)
     for name in sorted(set(a["versions"]) & set(b["versions"])):
         if a["versions"][name] != b["versions"][name] and name != "cuconv":
             found.append(f"{name} was {a['versions'][name]}, then {b['versions'][name]}")

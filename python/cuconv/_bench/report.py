@@ -10,7 +10,7 @@ from cuconv._bench import pictures, sweep
 from cuconv._bench.compare import Comparison
 from cuconv._bench.run import faults
 from cuconv._bench.statistics import Ratio
-from cuconv._bench.summary import Row, advice, busy, compared, facts, groups_of, label, lines
+from cuconv._bench.summary import Row, compared, facts, groups_of, label, lines, notes
 
 STYLE = """
   .wide { overflow-x: auto; }
@@ -74,7 +74,7 @@ def report(records: dict[str, Row]) -> tuple[bytes, Files]:
         page.body.append(f'<p class="facts">{"<br>".join(map(html.escape, facts(record)))}</p>')
         page.body.append(f"<p><code>{html.escape(record['command'])}</code></p>")
         page.alarms(faults(record))
-        for warning in filter(None, [advice(record), busy(record)]):
+        for warning in notes(record):
             page.text("p", warning, "note")
         if record["purpose"] == "sweep":
             sweep_sections(page, stem, record)

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 
 RESAMPLES = 2000
+# A median of five lies outside all five with a probability of 1/16: no interval within them
+# covers 95%. Of six it is 1/32.
+FEWEST_ROUNDS = 6
 WIDEST = 1.5  # upper end of an interval over its lower one: beyond it a ratio says nothing
 WIDEST_EXPONENT = 1.0  # from one end of the interval to the other: linear or quadratic?
 # Student's t, two-sided 95%, by degrees of freedom from 1; the last one serves all above.

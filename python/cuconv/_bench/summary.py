@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from cuconv._bench.statistics import Ratio, geometric_mean
+from cuconv._bench.statistics import FEWEST_ROUNDS, Ratio, geometric_mean
 
 Row = dict[str, Any]
 BUSY = 0.35  # load average, by the number of cores
@@ -30,8 +31,8 @@ def label(row: Row) -> str:
 
 
 def compared(rows: Sequence[Row]) -> list[tuple[Row, Ratio]]:
-    """Rows beside a peer, with their ratios."""
-    found = ((row, Ratio.of(row)) for row in rows)
+    """Rows beside a peer, with their ratios; none that is not to be believed."""
+    found = ((row, Ratio.of(row)) for row in rows if not row.get("flags"))
     return [(row, ratio) for row, ratio in found if ratio is not None]
 
 
@@ -75,7 +76,20 @@ def lines(rows: Sequence[Row]) -> list[str]:
     if failed := [label(row) for row in rows if "failed" in row]:
         text.append(f"failed: {', '.join(failed)}")
     if flagged := [f"{label(row)} ({flag})" for row in rows for flag in row.get("flags", [])]:
-        text.append(f"impossible: {', '.join(flagged)}")
+        count = sum(bool(row.get("flags")) for row in rows)
+        text.append(f"impossible, and left out above: {count} rows: {', '.join(flagged)}")
+    if wrong := [
+        f"{label(row)} ({name}: {why})"
+        for row in rows
+        for name, why in row.get("wrong", {}).items()
+    ]:
+        text.append(f"wrong: {', '.join(wrong)}")
+    left_out = Counter(
+        f"{name} ({why})" for row in rows for name, why in row.get("skipped_sides", {}).items()
+    )
+    if left_out:
+        each = (f"{words} in {count} rows" for words, count in left_out.items())
+        text.append(f"sides left out: {'; '.join(each)}")
     if skipped := [f"{label(row)} ({row['skipped']})" for row in rows if "skipped" in row]:
         text.append(f"skipped: {', '.join(skipped)}")
     return text
@@ -91,6 +105,11 @@ def advice(record: Row) -> str:
     return f"{len(noisy)} rows are too noisy to be told: repeat with --seconds {needed:g}"
 
 
+def notes(record: Row) -> list[str]:
+    """What every page says on top of its numbers."""
+    return [words for words in (advice(record), busy(record), narrow(record)) if words]
+
+
 def busy(record: Row) -> str:
     """Threads that wait for each other, as PyTorch's do, lose most to a busy core: a ratio taken
     beside other work can be many times too good for cuconv."""
@@ -100,6 +119,25 @@ def busy(record: Row) -> str:
     return (
         f"the load average was {load[0]} on {cores} cores when this began: other work ran here, "
         "which slows PyTorch's threads many times more than cuconv; such ratios are not to be kept"
+    )
+
+
+def few_rounds(rows: Sequence[Row]) -> int:
+    """Rows whose interval is of fewer rounds than it needs; old records have such."""
+    return sum(
+        min(side.get("rounds", FEWEST_ROUNDS) for side in row["sides"].values()) < FEWEST_ROUNDS
+        for row in rows
+        if row.get("sides")
+    )
+
+
+def narrow(record: Row) -> str:
+    count = few_rounds(record["rows"])
+    if not count:
+        return ""
+    return (
+        f"{count} of {len(record['rows'])} rows have fewer than {FEWEST_ROUNDS} rounds: their "
+        "intervals, and those of means with them, cover less than 95%"
     )
 
 
@@ -165,6 +203,8 @@ def page(record: Row, name: str) -> list[str]:
         "A ratio whose interval is wider than a factor of 1.5 is not told. The interval of a mean "
         "is that of the noise in its rows, noisy ones included.",
     ]
+    for words in notes(record):
+        text += ["", f"**Note:** {words}."]
     for group, rows in groups_of(record["rows"]).items():
         text += ["", f"## {group}", "", *(f"- {line}" for line in lines(rows)), "", *table(rows)]
     return text

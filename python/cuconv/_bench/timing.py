@@ -13,9 +13,9 @@ from typing import Any
 import cuconv
 from cuconv._bench.devices import Device, host_milliseconds
 from cuconv._bench.sides import REFUSALS, Side, first_line
+from cuconv._bench.statistics import FEWEST_ROUNDS
 
 MOST_ROUNDS = 200
-FEW_ROUNDS_OF_SLOW = 3
 MOST_CALLS = {"cpu": 1_000_000, "cuda": 10}  # the host must have queued a GPU's in time
 HOST_TURN_MS = 20.0  # of a side that is timed by the host's clock
 
@@ -56,18 +56,23 @@ class Stopwatch:
         return host_milliseconds(self.side.call, numbers, self.side.facts["wait"])
 
     def turn(self, seconds: float, fewest: int) -> Turn:
-        """One call longer than a side may take in all gets few rounds."""
+        """One call longer than a side may take in all gets as few rounds as an interval needs."""
         self(1)
-        once = max(self(1), 1e-6)
+        once = min(self.undisturbed(), self.undisturbed())
         if once > seconds * 1e3:
-            return Turn(1, FEW_ROUNDS_OF_SLOW)
-        once = max(self(1), 1e-6)
+            return Turn(1, FEWEST_ROUNDS)
+        once = min(once, self.undisturbed())
         host = self.side.clock == "host"
         least = min(HOST_TURN_MS if host else self.device.turn_ms, seconds * 1e3)
         most = MOST_CALLS["cpu" if host else self.device.name]
         calls = min(most, max(1, math.ceil(least / once)))
         rounds = math.ceil(seconds * 1e3 / (calls * once))
-        return Turn(calls, min(MOST_ROUNDS, max(fewest, rounds)))
+        return Turn(calls, min(MOST_ROUNDS, max(FEWEST_ROUNDS, fewest, rounds)))
+
+    def undisturbed(self) -> float:
+        """One call, after the pause in which other sides' threads come to rest."""
+        time.sleep(self.device.pause_s)
+        return max(self(1), 1e-6)
 
 
 def timed(

@@ -23,7 +23,7 @@ from cuconv._cli._errors import CliError
 from cuconv._cli._progress import progress_bar
 
 INTERRUPTED = 130
-QUICK_SECONDS, QUICK_ROUNDS = 0.05, 5
+QUICK_SECONDS, QUICK_ROUNDS = 0.05, 6
 SECONDS, ROUNDS = 1.0, 9
 CPU_KINDS = ("float32", "float16", "bfloat16", "float64")
 FILE = click.Path(dir_okay=False, path_type=Path)

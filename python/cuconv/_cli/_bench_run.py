@@ -195,7 +195,7 @@ def show(content: dict[str, Any]) -> None:
         console.print(found)
         for line in summary.lines(rows):
             console.print(f"  {line}", markup=False)
-    for hint in filter(None, [summary.advice(content), summary.busy(content)]):
+    for hint in summary.notes(content):
         console.print(hint, markup=False)
 
 
