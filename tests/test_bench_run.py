@@ -274,6 +274,26 @@ def test_a_disturbed_call_does_not_make_the_rounds_few(monkeypatch):
     assert timing.Stopwatch(watch.side, slow, 1).turn(0.1, 9) == timing.Turn(1, 6)
 
 
+def test_rows_of_other_versions_are_not_mixed(tmp_path, beside):
+    path, twin = tmp_path / "r.json", Twin()
+    beside(twin)
+    measured(path, limit=1)
+    content = record.read(path)
+    content["settings"]["choice"]["limit"] = 2
+    record.write(path, content)
+    twin.versions = {"twin": "2"}
+    with pytest.raises(record.RecordError, match="with twin 1, now 2: not mixed"):
+        Run.resume(path).measure()
+    beside()
+    with pytest.raises(record.RecordError, match="with twin 1, now not there"):
+        Run.resume(path).measure()
+    assert record.read(path) == content
+    twin.versions = {"twin": "1"}
+    beside(twin)
+    Run.resume(path).measure()
+    assert len(record.read(path)["rows"]) == 2
+
+
 def test_who_beats_the_roofline_is_flagged(tmp_path, monkeypatch):
     slow = {"bytes_per_s": 1.0, "multiply_adds_per_s": {"float32": 1.0}}
     monkeypatch.setattr(roofline, "measure", lambda device, kinds, times: slow)

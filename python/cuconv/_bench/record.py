@@ -46,12 +46,7 @@ def new(purpose: str, settings: dict[str, Any], command: str) -> dict[str, Any]:
         "method": METHOD,
         "settings": settings,
         "device": {},
-        "versions": {
-            "python": sys.version.split()[0],
-            "cuconv": __version__,
-            "numpy": np.__version__,
-            "blas": config.blas(),
-        },
+        "versions": versions(),
         "missing": {},
         "state_before": {},
         "state_after": {},
@@ -59,6 +54,16 @@ def new(purpose: str, settings: dict[str, Any], command: str) -> dict[str, Any]:
         "planned": 0,
         "complete": False,
         "rows": [],
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what is always there."""
+    return {
+        "python": sys.version.split()[0],
+        "cuconv": __version__,
+        "numpy": np.__version__,
+        "blas": config.blas(),
     }
 
 

@@ -320,12 +320,15 @@ class Run:
             raise record.RecordError(
                 f"{self.path} was measured on {model}, this is {facts['model']}: not mixed"
             )
-        self.content["device"] = facts
-        self.content["missing"] = lab.missing
+        versions = record.versions()
         for peer in lab.peers.values():
-            self.content["versions"] |= peer.versions
+            versions |= peer.versions
         if lab.device.name == "cuda":
-            self.content["versions"]["cupy"] = str(lab.device.xp.__version__)
+            versions["cupy"] = str(lab.device.xp.__version__)
+        if self.content["rows"]:
+            refuse_other_versions(self.path, self.content["versions"], versions)
+        self.content["device"], self.content["versions"] = facts, versions
+        self.content["missing"] = lab.missing
         if not self.content["state_before"]:
             self.content["state_before"] = lab.device.state()
         self.content["planned"] = len(self.cases)
@@ -359,6 +362,17 @@ class Run:
         kinds = [kind for kind in KINDS if kind in {case.kind for case in self.cases}]
         new = roofline.measure(lab.device, kinds, times)
         self.content["roofline"] = roofline.merged(self.content["roofline"], new)
+
+
+def refuse_other_versions(path: Path, old: dict[str, str], new: dict[str, str]) -> None:
+    """Rows of two versions of a library are not mixed, nor rows with a peer and without."""
+    changed = [
+        f"{name} {old.get(name, 'not there')}, now {new.get(name, 'not there')}"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
+    if changed:
+        raise record.RecordError(f"{path} was measured with {'; '.join(changed)}: not mixed")
 
 
 def faults(content: dict[str, Any]) -> list[str]:
