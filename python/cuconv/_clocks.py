@@ -36,7 +36,9 @@ class HostClock:
 class EventClock:
     """CUDA events on CuPy's current stream: the GPU's own time from one to the other.
 
-    The host's clock would count how long it takes to queue work, and the wait for work before it.
+    The host's clock would count the wait for work before it, and all the time that queueing takes.
+    Events count queueing only where the GPU waits for it: the first is stamped on an idle stream, so
+    kernels shorter than a launch are timed as their launches.
     """
 
     def __init__(self, cupy: Any, device_id: int, cold: bool = False) -> None:
