@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 
 import cuconv
+import cuconv._cli as _cli
 from bench_helpers import settings, tiny, tiny_cases  # noqa: F401
 from cli_helpers import assert_one_line, run
 from cuconv._bench import cases, pictures, record
 from cuconv._bench.run import Run
+from cuconv._cli import _bench_options
 
 pytestmark = pytest.mark.usefixtures("tiny")
 QUICK = ("--quick", "--group", "mixed", "--peer", "none", "--seconds", "0.0001")
@@ -212,6 +215,18 @@ def test_folders_of_this_machine_stay_out_of_the_record(capsys, monkeypatch, her
     text = (here / "a.json").read_text()
     assert str(here) not in text
     assert json.loads(text)["command"].endswith("--out=a.json")
+
+
+SCRIPT = Path(__file__).resolve().parents[1] / "bench" / "run.py"
+
+
+@pytest.mark.skipif(not SCRIPT.exists(), reason="only a clone has it")
+def test_the_script_of_a_clone_records_the_whole_command(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "run", "--quick"])
+    monkeypatch.setattr(_cli, "main", lambda: told.append(_bench_options.command_line()))
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert told == ["cuconv bench run --quick"]
 
 
 def test_measuring_needs_no_more_than_numpy():

@@ -15,6 +15,7 @@ import cuconv
 from cli_helpers import assert_one_line, run
 from cuconv import _answers, autotune
 from cuconv._cli import _tune_problems, _tune_run, _tune_table
+from cuconv._cli._errors import CliError
 from cuconv._version import __version__
 from tune_entries import PROBLEM, add, entry
 
@@ -122,13 +123,26 @@ def test_the_layers_of_a_file(capsys, tmp_path):
 
 
 def test_the_repository_s_layers_are_legal():
-    rows = json.loads(_tune_problems.LAYERS.read_text())["groups"]
+    rows = json.loads(_tune_problems.DATA.read_text())["groups"]
     for group in rows:
         if group["rows"]:
             found = _tune_problems.layer_problems(
                 group["name"], ("forward",), "float32", None, layers=None, batch=1
             )
             assert all(problem.x_shape[0] == 1 for problem in found)
+
+
+def test_groups_have_the_names_of_cuconv_bench_as_well():
+    rows = _tune_problems.read_layers(None, "resnet50")
+    assert rows == _tune_problems.read_layers(None, "resnet50_v1_5")
+    with pytest.raises(CliError, match="resnet50, ") as told:
+        _tune_problems.read_layers(None, "nets")
+    assert "vgg" in str(told.value)
+
+
+def test_the_groups_are_listed_in_the_help(capsys):
+    text = " ".join(run(capsys, "tune", "run", "--help").out.split())
+    assert "resnet50, vgg, googlenet" in text
 
 
 def test_what_cannot_be_timed_is_told_and_the_rest_goes_on(capsys, tmp_path):
@@ -198,7 +212,7 @@ WRONG = {
     "both": ((*SMALL, "--group", "vgg_a"), "--x does not go with --group"),
     "stride of a group": (("--group", "vgg_a", "--stride", "2"), "--stride does not go with"),
     "batch alone": ((*SMALL, "--batch", "2"), "--batch does not go without --group"),
-    "no such group": (("--group", "nets"), "not one of convnet_benchmarks"),
+    "no such group": (("--group", "nets"), "not one of convnet-benchmarks"),
     "no such file": (("--group", "net", "--layers", "none.json"), "none.json: No such file"),
     "no layers": (("--group", "net", "--layers", __file__), "not a list of layers"),
     "layout of layers": (("--group", "vgg_a", "--layout", "NHW"), "NCHW or NHWC"),

@@ -12,7 +12,7 @@ import numpy as np
 
 import cuconv
 from cuconv import _arguments as arguments
-from cuconv._bench.layers import DATA
+from cuconv._bench.layers import DATA, NAMES
 from cuconv._cli._device import Device
 from cuconv._cli._errors import CliError
 from cuconv._problem import conv_call
@@ -125,6 +125,9 @@ def one_problem(
 
 def read_layers(path: Path | None, group: str) -> list[dict[str, Any]]:
     """The rows of a group."""
+    known = NAMES if path is None else {}  # a file of one's own has its own names alone
+    short = {long: name for name, long in known.items()}
+    group = known.get(group, group)
     path = path or DATA
     try:
         if path.stat().st_size > MOST_BYTES:
@@ -136,7 +139,7 @@ def read_layers(path: Path | None, group: str) -> list[dict[str, Any]]:
     except (ValueError, TypeError, KeyError, RecursionError):
         raise CliError(f"--layers {path}: not a list of layers") from None
     if not rows.get(group):
-        named = ", ".join(str(name) for name, found in rows.items() if found)
+        named = ", ".join(str(short.get(name, name)) for name, found in rows.items() if found)
         raise CliError(f"--group {group}: not one of {named}")
     return rows[group]
 

@@ -17,6 +17,7 @@ import cuconv
 from cuconv import _answers, autotune
 from cuconv import _arguments as arguments
 from cuconv._answers import Entry
+from cuconv._bench.layers import NAMES
 from cuconv._cli import _tune_problems as problems
 from cuconv._cli._device import Device, device_option, open_device
 from cuconv._cli._errors import CliError
@@ -52,7 +53,11 @@ class Outcome:
 )
 @click.option("--dilation", default="1", show_default=True, metavar="D", help="As 1, or 1,2.")
 @click.option("--groups", default=1, show_default=True, help="Groups of channels.")
-@click.option("--group", metavar="NAME", help="Instead of one convolution: a group of layers.")
+@click.option(
+    "--group",
+    metavar="NAME",
+    help=f"A group of layers instead; cuconv bench has {', '.join(NAMES)}.",
+)
 @click.option(
     "--layers",
     type=click.Path(path_type=Path),
@@ -113,7 +118,7 @@ def run(
     \b
     Example:
       cuconv tune run --x 8,64,56,56 --w 64,64,3,3 --padding 1 --direction all
-      cuconv tune run --group resnet50_v1_5 --batch 1 --device cpu
+      cuconv tune run --group resnet50 --batch 1 --device cpu
     """
     wrong = OF_GROUP if group is None else OF_ONE
     for name in wrong:
