@@ -1,6 +1,5 @@
 """Convolution by Fourier transforms on the CUDA kernels: bounds, shapes, memory, refusals."""
 
-import json
 import re
 
 import numpy as np
@@ -377,7 +376,7 @@ def test_what_planes_and_kernels_may_reach_over(dtype, most):
 
 
 def named_layers():
-    groups = json.loads(layers.DATA.read_text())["groups"]
+    groups = layers.load()["groups"]
     found = {}
     for group in groups:
         if group["name"] in ("fbcunn_benchmark_fft", "large_depthwise_sweep"):
