@@ -37,8 +37,8 @@ class EventClock:
     """CUDA events on CuPy's current stream: the GPU's own time from one to the other.
 
     The host's clock would count the wait for work before it, and all the time that queueing takes.
-    Events count queueing only where the GPU waits for it: the first is stamped on an idle stream, so
-    kernels shorter than a launch are timed as their launches.
+    Events count queueing only where the GPU waits for it: the first is stamped on an idle stream,
+    so kernels shorter than a launch are timed as their launches.
     """
 
     def __init__(self, cupy: Any, device_id: int, cold: bool = False) -> None:
