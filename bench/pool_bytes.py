@@ -77,7 +77,8 @@ def maxima(name: str, layout: str) -> dict[str, Moved]:
     gradient = partial(cuconv.max_pool2d_grad, y, indices, x.shape, layout=layout)
     least = x.nbytes + y.nbytes
     found = {"maximum": (least, first), "with indices": (least + indices.nbytes, both)}
-    found["gradient"] = (least + indices.nbytes, counted(partial(gradient, *window))[1:])
+    known = dict(zip(("kernel_size", "stride", "padding", "dilation"), window, strict=False))
+    found["gradient"] = (least + indices.nbytes, counted(partial(gradient, **known))[1:])
     found["without windows"] = (least + indices.nbytes, counted(gradient)[1:])
     found["ReLU after it"] = (2 * y.nbytes, counted(lambda: cuconv.relu(y))[1:])
     return {of: Moved(kernels, n, moved) for of, (n, (kernels, moved)) in found.items()}
