@@ -400,3 +400,13 @@ def test_the_bound_is_not_idle():
     y = np.sqrt(w[0].size)  # of random numbers
     assert (bound < 0.05 * y).all()
     assert (bound > summed_eps(F4) * y).all()
+
+
+def test_a_group_costs_the_same_however_many_there_are(emulated):
+    """Their product was chosen for all at once, which a grid could not hold from 512 on."""
+    a_group = set()
+    for groups in (1, 64, 1024):
+        x, w = (1, 16 * groups, 2000, 2000), (16 * groups, 16, 5, 5)
+        _, _, (work, *_) = suits("forward", "float32", x, w, groups=groups)
+        a_group.add(round(work / groups))
+    assert len(a_group) == 1

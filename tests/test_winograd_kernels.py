@@ -398,3 +398,15 @@ def test_auto_takes_it_where_there_is_much_to_win(emulated):
         # less than 2^22 multiply-adds of one image, whatever the batch
         assert chosen((64, 32, 20, 20), (32, 32, 3, 3)) != "winograd"
         assert chosen((1, 3, 8, 8), (4, 3, 3, 3), algo="winograd") == "winograd"
+
+
+@pytest.mark.parametrize("variant", ["winograd_staged_2x2", "winograd_staged_4x4"])
+def test_a_group_costs_the_same_however_many_there_are(emulated, variant):
+    """Their product was chosen for all at once, which a grid could not hold from 512 on."""
+    a_group = set()
+    for groups in (1, 64, 1024):
+        call = conv_call(2, F, (1, 16 * groups, 1000, 1000), (16 * groups, 16, 3, 3), groups=groups)
+        request = ("forward", variant, "float32", "ieee", NO_LIMIT, sizes_of(call.problem))
+        _, _, (work, *_) = MODULE.conv_suits(*request)
+        a_group.add(round(work / groups))
+    assert len(a_group) == 1

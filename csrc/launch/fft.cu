@@ -11,56 +11,31 @@
 #include "launch/fft_plan.h"
 #include "launch/grid.h"
 #include "launch/implicit_gemm.h"
+#include "launch/product.h"
 
 namespace cuconv {
 namespace {
 
 // ---- the product between the transforms: any kernel for convolutions of complex numbers ----
 
-struct ProductKernel {
-  Suitability (*suits)(const ConvProblem&, const ConvRequest&);
-  void (*run)(const ConvProblem&, const ConvArguments&);
-};
-
-template <typename Kernel>
-constexpr ProductKernel product_by() {
-  return {&Kernel::suits, &Kernel::run};
-}
-
-// By a thread a number where there are few channels, else as matrix products.
-template <bool kInputGrad, Direction kAs = kInputGrad ? Direction::kInputGrad : Direction::kForward>
-constexpr ProductKernel kProducts[] = {
-    product_by<std::conditional_t<kInputGrad, DirectInputGrad, DirectNaive>>(),
-    product_by<ImplicitGemm<Simt<SimtTile32x32>, kAs>>(),
-    product_by<ImplicitGemm<Simt<SimtTile64x64>, kAs>>(),
-};
-
-ConvRequest product_request(DType dtype) {
+DType product_dtype(DType dtype) {
   const bool wide = dtype == DType::kFloat64 || dtype == DType::kComplex128;
-  // Without workspace: sums in one piece, so that the batch has no say.
-  return {wide ? DType::kComplex128 : DType::kComplex64, Precision::kIeee, 0};
+  return wide ? DType::kComplex128 : DType::kComplex64;
 }
-
-struct ChosenProduct {
-  ProductKernel product;
-  Work work;
-};
 
 // By one image, whatever the batch and the chunks; its sheets lie side by side, as they do in the matrix
-// products.
+// products. A thread a number where there are few channels.
 template <Direction kDirection>
 ChosenProduct choose_product(const ConvProblem& p, DType dtype, const FftPlan& plan) {
+  constexpr bool kInputGrad = kDirection == Direction::kInputGrad;
+  constexpr Direction kAs = kInputGrad ? Direction::kInputGrad : Direction::kForward;
   ConvProblem image = fft_product(kDirection, p, plan, p.groups, plan.sheets);
   image.in[2] = image.out[2] = image.n;
   image.n = 1;
-  ChosenProduct best = {};
-  for (const ProductKernel& product : kProducts<kDirection == Direction::kInputGrad>) {
-    const Suitability answer = product.suits(image, product_request(dtype));
-    if (!answer.refusal.empty() || answer.workspace_bytes > 0) continue;
-    if (best.product.run == nullptr || answer.work.multiply_adds < best.work.multiply_adds)
-      best = {product, answer.work};
-  }
-  return best;
+  return cheapest_product({kProductBy<std::conditional_t<kInputGrad, DirectInputGrad, DirectNaive>>,
+                           kProductBy<ImplicitGemm<Simt<SimtTile32x32>, kAs>>,
+                           kProductBy<ImplicitGemm<Simt<SimtTile64x64>, kAs>>},
+                          image, product_dtype(dtype));
 }
 
 // ---- launches ----
@@ -155,7 +130,7 @@ void launch_add(const FftCall& call, const ConvProblem& p) {
     launch("fft_add", fft_add_kernel<Real>, {{blocks_for(count, kFftThreads)}, {kFftThreads}, 0},
            call.args.stream, static_cast<const Real*>(call.more_w()), static_cast<Real*>(call.w()), count);
   };
-  if (product_request(call.args.request.dtype).dtype == DType::kComplex128) {
+  if (product_dtype(call.args.request.dtype) == DType::kComplex128) {
     add(double{});
   } else {
     add(float{});
@@ -166,7 +141,7 @@ void launch_add(const FftCall& call, const ConvProblem& p) {
 void run_product(const FftCall& call, const ProductKernel& product, const ConvProblem& q, const void* a,
                  const void* b, void* out) {
   ConvArguments args = {};
-  args.request = product_request(call.args.request.dtype);
+  args.request = product_request(product_dtype(call.args.request.dtype));
   args.a = a;
   args.b = b;
   args.out = out;
@@ -186,7 +161,7 @@ template <Direction kDirection>
 Suitability Fft<kDirection>::suits(const ConvProblem& p, const ConvRequest& request) {
   FftPlan plan;
   if (const std::string why = plan_fft(kDirection, p, request, plan); !why.empty()) return {why};
-  const Work product = choose_product<kDirection>(p, request.dtype, plan).work;
+  const Work product = choose_product<kDirection>(p, request.dtype, plan).answer.work;
   return {"", plan.total_bytes, fft_work(request.dtype, plan, product)};
 }
 
@@ -201,7 +176,7 @@ void Fft<kDirection>::run(const ConvProblem& p, const ConvArguments& args) {
   const FftPlanes y = fft_y_planes(kDirection, p, plan);
   const FftPlanes w = fft_w_planes(p, plan);
   const std::int64_t sheets = p.n * plan.sheets;
-  const ProductKernel product = choose_product<kDirection>(p, args.request.dtype, plan).product;
+  const ProductKernel product = choose_product<kDirection>(p, args.request.dtype, plan).kernel;
 
   for (std::int64_t group = 0; group < p.groups; group += plan.group_chunk) {
     const FftCall call = {args, plan, group, std::min(plan.group_chunk, p.groups - group)};

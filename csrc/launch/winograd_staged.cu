@@ -6,6 +6,7 @@
 #include "launch/dispatch.h"
 #include "launch/grid.h"
 #include "launch/implicit_gemm.h"
+#include "launch/product.h"
 #include "launch/winograd.h"
 #include "launch/winograd_common.h"
 
@@ -64,38 +65,13 @@ ConvProblem product_problem(const ConvProblem& p, int outputs, const Layout& lay
   return q;
 }
 
-struct BatchedProduct {
-  Suitability (*suits)(const ConvProblem&, const ConvRequest&);
-  void (*run)(const ConvProblem&, const ConvArguments&);
-};
-
-template <typename Tile>
-constexpr BatchedProduct kProductOf = {&ImplicitGemm<Simt<Tile>, Direction::kForward>::suits,
-                                       &ImplicitGemm<Simt<Tile>, Direction::kForward>::run};
-
-// Without workspace no sum is cut into pieces.
-ConvRequest product_request(DType dtype) { return {dtype, Precision::kIeee, 0}; }
-
-struct ChosenProduct {
-  BatchedProduct product;
-  Suitability answer;
-};
-
-// The cheapest for one image, since the batch must not decide.
+// For one image, since the batch must not decide.
 ChosenProduct choose_product(const ConvProblem& p, int outputs, DType dtype) {
   const std::int64_t tiles = rounded_up_to_vectors(tiles_of_image(p, outputs));
-  const ConvProblem image = product_problem(p, outputs, layout_of(p, tiles), tiles);
-  ChosenProduct best = {};
-  for (const BatchedProduct& product :
-       {kProductOf<SimtTile128x128>, kProductOf<SimtTile64x64>, kProductOf<SimtTile32x32>}) {
-    const Suitability answer = product.suits(image, product_request(dtype));
-    const bool better =
-        best.product.run == nullptr ||
-        (answer.refusal.empty() &&
-         (!best.answer.refusal.empty() || answer.work.multiply_adds < best.answer.work.multiply_adds));
-    if (better) best = {product, answer};
-  }
-  return best;
+  return cheapest_product({kProductBy<ImplicitGemm<Simt<SimtTile128x128>, Direction::kForward>>,
+                           kProductBy<ImplicitGemm<Simt<SimtTile64x64>, Direction::kForward>>,
+                           kProductBy<ImplicitGemm<Simt<SimtTile32x32>, Direction::kForward>>},
+                          product_problem(p, outputs, layout_of(p, tiles), tiles), dtype);
 }
 
 // ---- chunks ----
@@ -160,7 +136,7 @@ void launch_outputs(const ConvProblem& p, const ConvArguments& args, const TileG
 template <int kOutputs>
 void run_chunks(const ConvProblem& p, const ConvArguments& args) {
   const Chunk chunk = chunk_of(p, kOutputs, args.request);
-  const BatchedProduct product = choose_product(p, kOutputs, args.request.dtype).product;
+  const ProductKernel product = choose_product(p, kOutputs, args.request.dtype).kernel;
   char* filters = static_cast<char*>(args.workspace);
   char* inputs = filters + chunk.filters;
   char* products = inputs + chunk.inputs;
