@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from cuconv._backends._protocol import Backend, Candidate
-from cuconv._backends._rules import not_for_auto, not_for_auto_on_gpu
 from cuconv._conv import Convolution
 
 
 def explanation(title: str, convolution: Convolution, backend: Backend, chosen: str) -> str:
     """The candidates with what each is estimated to take and of what that is made, best first."""
-    direction, problem, options = convolution.direction, convolution.problem, convolution.request
-    candidates = backend.conv_candidates(direction, problem, options)
+    candidates = backend.conv_candidates(
+        convolution.direction, convolution.problem, convolution.request
+    )
     rows = [("", "family", "kernel", "estimate", "workspace", "of which")]
     for c in sorted(candidates, key=lambda c: (not c.supported, c.cost)):
         mark = "*" if c.algo == chosen else ""
         if not c.supported:
             rows.append((mark, c.algo, "", "", "", f"cannot: {c.reason}"))
             continue
-        if backend.name == "numpy":
-            held_back = not_for_auto(c.algo, problem)
-        else:
-            held_back = not_for_auto_on_gpu(c.algo, problem, options.precision)
-        what = f"only {held_back}" if held_back and mark == "" else shares(c)
+        what = f"only {c.not_for_auto}" if c.not_for_auto and not mark else shares(c)
         rows.append((mark, c.algo, c.variant, seconds(c.cost), size(c.workspace_bytes), what))
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     lines = [

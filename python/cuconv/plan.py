@@ -244,28 +244,22 @@ class _ForwardPlan(_Plan):
         return self._autotune(x, w, seconds, cold)
 
 
-class _InputGradPlan(_Plan):
-    _operand_names = ("grad_out", "w")
+class _GradientPlan(_Plan):
+    """Of the input, from grad_out and w; or of the weight, from grad_out and x."""
 
-    def __call__(self, grad_out: Any, w: Any, out: Array | None = None) -> Array:
-        return self._call(grad_out, w, None, out)
+    def __init__(self, forward: _Plan, direction: Direction) -> None:
+        self._operand_names = ("grad_out", "w" if direction == "input_grad" else "x")
+        options = replace(forward._convolution.options, activation=None, conjugate=True)
+        convolution = Convolution(direction, forward._convolution.call, options)
+        super().__init__(convolution, forward._backend)
 
-    def autotune(
-        self, grad_out: Any, w: Any, *, seconds: float = SECONDS, cold: bool = False
-    ) -> str:
-        return self._autotune(grad_out, w, seconds, cold)
-
-
-class _WeightGradPlan(_Plan):
-    _operand_names = ("grad_out", "x")
-
-    def __call__(self, grad_out: Any, x: Any, out: Array | None = None) -> Array:
-        return self._call(grad_out, x, None, out)
+    def __call__(self, grad_out: Any, other: Any, /, out: Array | None = None) -> Array:
+        return self._call(grad_out, other, None, out)
 
     def autotune(
-        self, grad_out: Any, x: Any, *, seconds: float = SECONDS, cold: bool = False
+        self, grad_out: Any, other: Any, /, *, seconds: float = SECONDS, cold: bool = False
     ) -> str:
-        return self._autotune(grad_out, x, seconds, cold)
+        return self._autotune(grad_out, other, seconds, cold)
 
 
 class _ConvPlan(_ForwardPlan):
@@ -298,16 +292,12 @@ class _ConvPlan(_ForwardPlan):
         super().__init__(convolution, backend_of(read_device(device)))
 
     @cached_property
-    def input_grad(self) -> _InputGradPlan:
-        return _InputGradPlan(self._gradient("input_grad"), self._backend)
+    def input_grad(self) -> _GradientPlan:
+        return _GradientPlan(self, "input_grad")
 
     @cached_property
-    def weight_grad(self) -> _WeightGradPlan:
-        return _WeightGradPlan(self._gradient("weight_grad"), self._backend)
-
-    def _gradient(self, direction: Direction) -> Convolution:
-        options = replace(self._convolution.options, activation=None, conjugate=True)
-        return Convolution(direction, self._convolution.call, options)
+    def weight_grad(self) -> _GradientPlan:
+        return _GradientPlan(self, "weight_grad")
 
 
 class Conv1dPlan(_ConvPlan):
@@ -400,9 +390,10 @@ def algorithms(
     -------
     list of Candidate
         For each family: `algo`, `supported`, `reason` (why not), `workspace_bytes`, `cost`
-        (estimated seconds on a nominal device: only the order matters), `variant` (the kernel that
-        would run) and `status` (where that kernel has been run: "cpu", "emulated only", or the
-        device).
+        (estimated seconds, on a GPU of one image: only the order matters), `variant` (the kernel
+        that would run), `status` (where that kernel has been run: "cpu", "emulated only", or the
+        device), `parts` (of the cost: what for, and seconds) and `not_for_auto` (why "auto" leaves
+        a family alone that could do it).
 
     Raises
     ------

@@ -169,7 +169,10 @@ class ConvKernels:
             return Candidate(family, False, reason, workspace, math.inf, variant, STATUS)
         rates = gpu_rates(self._module.compute_capability())
         found = gpu_estimate(work, problem, options.precision, rates)
-        return Candidate(family, True, "", workspace, found.seconds, variant, STATUS, found.parts)
+        held_back = not_for_auto_on_gpu(family, problem, options.precision)
+        return Candidate(
+            family, True, "", workspace, found.seconds, variant, STATUS, found.parts, held_back
+        )
 
     def _decide(
         self, direction: Direction, problem: ConvProblem, options: ConvOptions
@@ -179,12 +182,7 @@ class ConvKernels:
         named = options.algo in FAMILIES or self.forced_variant is not None
         if options.algo in FAMILIES:
             candidates = [c for c in candidates if c.algo == options.algo]
-        supported = [
-            c
-            for c in candidates
-            if c.supported
-            and (named or not not_for_auto_on_gpu(c.algo, problem, options.precision))
-        ]
+        supported = [c for c in candidates if c.supported and (named or not c.not_for_auto)]
         if not supported:
             able = [c for c in candidates if c.variant] or candidates[:1]
             can = f"; {', '.join(others)} can do this" if others else ""

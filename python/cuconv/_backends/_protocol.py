@@ -60,6 +60,7 @@ class Candidate:
     variant: str  # the kernel that would run
     status: str  # "cpu", "emulated only", or the recorded device run
     parts: tuple[tuple[str, float], ...] = ()  # of the cost: what for, and seconds
+    not_for_auto: str = ""  # why "auto" leaves it alone all the same
 
 
 class ConvExecutor(Protocol):

@@ -305,6 +305,7 @@ class NumpyBackend(Elementwise):
                     decision.variant,
                     "cpu",
                     estimate.parts,
+                    not_for_auto(family, problem),
                 )
             )
         return found
