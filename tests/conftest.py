@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import cuconv
+from cuconv import _answers, autotune
 
 ORDERS = ("forward", "reverse", "shuffled")
 
@@ -94,6 +95,23 @@ def emulated():
 @pytest.fixture
 def reference():
     return Target("reference")
+
+
+@pytest.fixture
+def nothing_known():
+    """autotune begins and ends without an answer in memory, and warns anew."""
+    autotune.forget()
+    _answers._warned.clear()
+    yield
+    autotune.forget()
+
+
+@pytest.fixture
+def file():
+    """The answers' file, in a folder that exists."""
+    found = _answers.cache_file()
+    found.parent.mkdir(parents=True, exist_ok=True)
+    return found
 
 
 @pytest.fixture(autouse=True)

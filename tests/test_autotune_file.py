@@ -20,20 +20,7 @@ from cuconv import _answers, _atomic, autotune
 from cuconv._backends._cpu import cost
 from tune_entries import add, entry, numbers
 
-
-@pytest.fixture(autouse=True)
-def nothing_known():
-    autotune.forget()
-    _answers._warned.clear()
-    yield
-    autotune.forget()
-
-
-@pytest.fixture
-def file():
-    found = _answers.cache_file()
-    found.parent.mkdir(parents=True, exist_ok=True)
-    return found
+pytestmark = pytest.mark.usefixtures("nothing_known")
 
 
 def names(folder):

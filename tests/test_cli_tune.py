@@ -22,19 +22,7 @@ from tune_entries import PROBLEM, add, entry
 SMALL = ("--x", "1,2,9,9", "--w", "2,2,3,3", "--seconds", "0.01", "--device", "cpu")
 
 
-@pytest.fixture(autouse=True)
-def nothing_known():
-    autotune.forget()
-    _answers._warned.clear()
-    yield
-    autotune.forget()
-
-
-@pytest.fixture
-def file():
-    found = _answers.cache_file()
-    found.parent.mkdir(parents=True, exist_ok=True)
-    return found
+pytestmark = pytest.mark.usefixtures("nothing_known")
 
 
 def entries():

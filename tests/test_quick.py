@@ -22,6 +22,19 @@ def arrays(seed=0, dtype="float32"):
     return [problems.integers(rng, shape, np.dtype(dtype)) for shape in (X, W, W[:1])]
 
 
+@pytest.fixture
+def called(monkeypatch):
+    """Grows by an item with every convolution of the reference backend."""
+    found = []
+    run = cuconv._backends.reference.ReferenceConv.__call__
+    monkeypatch.setattr(
+        cuconv._backends.reference.ReferenceConv,
+        "__call__",
+        lambda *args: (found.append(1), run(*args)),
+    )
+    return found
+
+
 def plan_of(dtype="float32", **options):
     return cuconv.Conv2dPlan(X, W, dtype, device="cpu", **{**OPTIONS, **options})
 
@@ -109,18 +122,11 @@ def test_what_a_quick_call_leaves_to_others():
     assert_equal(plan(x, w, b), want)
 
 
-def test_another_backend_is_not_passed_by(monkeypatch, reference):
+def test_another_backend_is_not_passed_by(monkeypatch, called):
     """Neither one chosen in a block, nor one by the environment."""
     x, w, b = arrays()
     plan = plan_of()
     plan(x, w, b), cuconv.conv2d(x, w, b, **OPTIONS)
-    called = []
-    run = cuconv._backends.reference.ReferenceConv.__call__
-    monkeypatch.setattr(
-        cuconv._backends.reference.ReferenceConv,
-        "__call__",
-        lambda *args: (called.append(1), run(*args)),
-    )
     with cuconv.use_backend("reference"):
         plan(x, w, b), cuconv.conv2d(x, w, b, **OPTIONS)
     assert len(called) == 2
@@ -280,18 +286,11 @@ def test_estimates_are_the_sum_of_their_parts_on_the_cpu():
 # ---- found by reading and attacking ----
 
 
-def test_a_gradient_first_used_in_a_block_runs_where_the_block_says(monkeypatch):
+def test_a_gradient_first_used_in_a_block_runs_where_the_block_says(called):
     """Its plan was made outside, and recorded the block's choice as its own."""
     x, w, _ = arrays()
     plan = plan_of(activation=None)
     g = plan(x, w)
-    called = []
-    run = cuconv._backends.reference.ReferenceConv.__call__
-    monkeypatch.setattr(
-        cuconv._backends.reference.ReferenceConv,
-        "__call__",
-        lambda *args: (called.append(1), run(*args)),
-    )
     with cuconv.use_backend("reference"):
         for _ in range(3):
             plan.weight_grad(g, x)

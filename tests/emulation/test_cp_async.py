@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from emulation.device import ORDERS, Device
-from emulation.test_checkers import Case, expect_fault, switch
+from emulation.test_checkers import Case, cases, expect_fault, switch
 
 ARRIVALS = ["late", "eager"]
 IN_FLIGHT = (
@@ -134,17 +134,6 @@ ADDRESSES = {
     ),
 }
 ALL = {**RACES, **ADDRESSES}
-
-
-def cases(table: dict[str, Case]) -> Any:
-    return pytest.mark.parametrize(
-        ("case", "order"),
-        [
-            pytest.param(case, order, id=f"{name.replace(' ', '-')}-{order}")
-            for name, case in table.items()
-            for order in case.orders
-        ],
-    )
 
 
 @pytest.mark.parametrize("arrival", ARRIVALS)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from emulation.device import ORDERS, Device
-from emulation.test_checkers import Case, expect_fault
+from emulation.test_checkers import Case, cases, expect_fault
 from emulation.test_cp_async import ARRIVALS, aligned
 from tma_model import Im2col, swizzled
 
@@ -120,17 +120,6 @@ MISUSE = {
     "operand past the end": product(10, r"operand that reaches past the end of shared memory"),
 }
 ALL = {**RACES, **MISUSE}
-
-
-def cases(table: dict[str, Case]) -> Any:
-    return pytest.mark.parametrize(
-        ("case", "order"),
-        [
-            pytest.param(case, order, id=f"{name.replace(' ', '-')}-{order}")
-            for name, case in table.items()
-            for order in case.orders
-        ],
-    )
 
 
 @pytest.mark.parametrize("arrival", ARRIVALS)

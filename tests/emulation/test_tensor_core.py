@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from emulation.device import ORDERS, Device
-from emulation.test_checkers import Case, expect_fault, switch
+from emulation.test_checkers import Case, cases, expect_fault, switch
 from emulation.test_cp_async import IN_FLIGHT, aligned
 
 LANES = 32
@@ -285,17 +285,6 @@ RACE_FLAVOUR = {
     ),
 }
 ALL = {**EVERY_FLAVOUR, **RACE_FLAVOUR}
-
-
-def cases(table: dict[str, Case]) -> Any:
-    return pytest.mark.parametrize(
-        ("case", "order"),
-        [
-            pytest.param(case, order, id=f"{name.replace(' ', '-')}-{order}")
-            for name, case in table.items()
-            for order in case.orders
-        ],
-    )
 
 
 @cases(EVERY_FLAVOUR)

@@ -40,6 +40,17 @@ def is_image_filter(case: Case) -> bool:
     return (of.n, of.c, of.k) == (1, 1, 1) and centred and plain
 
 
+def image_operands(buffers: Buffers) -> tuple[list[Any], list[Any]]:
+    """Images and kernels as such libraries take them; none where the case is no such filter."""
+    case = buffers.case
+    if not is_image_filter(case) or case.kind not in ("float32", "float64"):
+        return [], []
+    return (
+        [array.reshape(case.x_shape[2:]) for array in buffers.first],
+        [array.reshape(case.w_shape[2:]) for array in buffers.second],
+    )
+
+
 class FilterPeer:
     def __init__(
         self, device: Device, label: str, signal: Any, ndimage: Any, versions: dict[str, str]
@@ -50,11 +61,9 @@ class FilterPeer:
 
     def sides(self, buffers: Buffers) -> list[Side | Skipped]:
         """SciPy's convolutions flip the filter, which is done beforehand here."""
-        case = buffers.case
-        if not is_image_filter(case) or case.kind not in ("float32", "float64"):
+        images, taps = image_operands(buffers)
+        if not images:
             return []
-        images = [array.reshape(case.x_shape[2:]) for array in buffers.first]
-        taps = [array.reshape(case.w_shape[2:]) for array in buffers.second]
         flipped = [self.device.xp.ascontiguousarray(t[::-1, ::-1]) for t in taps]
 
         def transformed(name: str) -> Call:
@@ -74,7 +83,7 @@ class FilterPeer:
             for name in ("oaconvolve", "fftconvolve")
         ]
         name, longest = f"{self.label}.ndimage.correlate", LONGEST[self.device.name]
-        if case.w_shape[2] > longest:
+        if len(taps[0]) > longest:
             return [*found, Skipped(name, f"minutes a call above {longest}x{longest} taps")]
         return [*found, Side(name, correlated, as_batch)]
 

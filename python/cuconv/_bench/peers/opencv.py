@@ -7,7 +7,7 @@ from typing import Any
 
 from cuconv._bench.devices import Device
 from cuconv._bench.peers import installed
-from cuconv._bench.peers.filters import as_batch, is_image_filter
+from cuconv._bench.peers.filters import as_batch, image_operands
 from cuconv._bench.sides import Buffers, Side, Skipped
 
 
@@ -25,11 +25,9 @@ class OpenCVPeer:
         self.versions = {"opencv": str(cv2.__version__)}
 
     def sides(self, buffers: Buffers) -> list[Side | Skipped]:
-        case = buffers.case
-        if not is_image_filter(case) or case.kind not in ("float32", "float64"):
+        images, taps = image_operands(buffers)
+        if not images:
             return []
-        images = [array.reshape(case.x_shape[2:]) for array in buffers.first]
-        taps = [array.reshape(case.w_shape[2:]) for array in buffers.second]
         border = self.cv2.BORDER_CONSTANT
 
         def call(i: int) -> Any:
