@@ -17,7 +17,7 @@ void launch_tensor_core(GemmCall call) {
     dispatch_bool(g.w_load == Load::kRows, [&](auto w_by_rows) {
       launch("implicit_gemm_tensor_core",
              implicit_gemm_tensor_core_kernel<T, Tile, Arch, kPrecision, x_by_rows(), w_by_rows()>,
-             {{blocks_of(g, {Tile::kBlockM, Tile::kBlockN, Traits::kBlockK, 0})},
+             {{blocks_of(g, {Tile::kBlockM, Tile::kBlockN, Traits::kBlockK, 0, Unit::kTensorCores})},
               {Traits::kThreads},
               Traits::kSharedBytes},
              call.stream, g, static_cast<const T*>(call.x), static_cast<const T*>(call.w),
