@@ -1,6 +1,6 @@
 """How good is algo="auto" on the CPU: its choice beside the fastest algorithm, row by row.
 
-    python bench/check_choice.py --group resnet50_v1_5 --group vgg_a
+    python bench/check_choice.py --group resnet50 --group vgg-a
 
 Every algorithm that can do a layer of cuconv bench is timed, in turns, by the rules of
 autotune (docs/autotune.md), and what `auto` chose is divided by the fastest. Layers are those of
@@ -35,6 +35,7 @@ try:
     import cuconv
     from cuconv import config
     from cuconv._backends._cpu import threads
+    from cuconv._bench.layers import NAMES
     from cuconv._bench.record import commit
     from cuconv._cli._progress import progress_bar
     from cuconv._cli._tune_problems import DIRECTIONS, Problem, layer_problems
@@ -46,13 +47,13 @@ except ImportError as missing:
 
 SCHEMA = 1
 GROUPS = (
-    "resnet50_v1_5",
-    "vgg_a",
-    "googlenet_v1",
-    "alexnet_owt",
-    "convnext_tiny",
-    "large_depthwise_sweep",
-    "flashfftconv_short_depthwise_conv1d_H100",
+    "resnet50",
+    "vgg-a",
+    "googlenet",
+    "alexnet",
+    "convnext-tiny",
+    "depthwise-sweep",
+    "flashfftconv",
 )
 MOST_WORK = 150_000_000  # multiply-adds of a row
 NEAR = 1.1
@@ -103,7 +104,7 @@ def shorter(problem: Problem) -> Problem:
 def problems_of(groups: Iterable[str], directions: tuple[str, ...]) -> list[tuple[str, Problem]]:
     found, seen = [], set()
     for group in groups:
-        for problem in layer_problems(group, directions, "float32", None, layers=None, batch=1):
+        for problem in layer_problems(group, directions, "float32", None, batch=1):
             short = shorter(problem)
             if repr(short) not in seen:
                 seen.add(repr(short))
@@ -230,7 +231,14 @@ def show(rows: list[Row], factor: float) -> None:
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--group", "groups", multiple=True, default=GROUPS, help="Of layers.json; repeat.")
+@click.option(
+    "--group",
+    "groups",
+    type=click.Choice(list(NAMES)),
+    multiple=True,
+    default=GROUPS,
+    help="Of the layers of cuconv bench; repeat.",
+)
 @click.option(
     "--direction",
     "directions",

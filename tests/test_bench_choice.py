@@ -25,7 +25,7 @@ def run(*arguments):
 
 def test_a_record(tmp_path):
     path = tmp_path / "choice.json"
-    group = ("--group", "resnet50_v1_5", "--limit", 1, "--seconds", 0.01)
+    group = ("--group", "resnet50", "--limit", 1, "--seconds", 0.01)
     done = run(*group, "--direction", "weight_grad", "--factor", 0.5, "--out", path)
     assert done.returncode == 1, done.stderr  # then every row is a miss
     assert "1 rows: the fastest was chosen in" in done.stdout

@@ -14,8 +14,9 @@ import pytest
 import cuconv
 from cli_helpers import assert_one_line, run
 from cuconv import _answers, autotune
+from cuconv._bench.layers import NAMES, Layer
 from cuconv._cli import _tune_problems, _tune_run, _tune_table
-from cuconv._cli._errors import CliError
+from cuconv._problem import conv_call
 from cuconv._version import __version__
 from tune_entries import PROBLEM, add, entry
 
@@ -85,64 +86,63 @@ def test_other_ranks(capsys, shapes, rank):
     assert entries()[0].problem["rank"] == rank
 
 
-LAYER = dict.fromkeys(("stride_h", "stride_w", "dil_h", "dil_w", "groups"), 1)
-LAYER |= {"N": None, "C": 2, "H": 9, "W": 8, "K": 3, "R": 3, "S": 3, "pad_h": 1, "pad_w": 1}
+SMALL_GROUP = ("--group", "alexnet", "--seconds", "0.01", "--device", "cpu")
 
 
-def layers(path, *rows):
-    groups = [{"name": "net", "rows": list(rows)}, {"name": "empty", "rows": []}]
-    path.write_text(json.dumps({"groups": groups}))
-    return path
+@pytest.fixture
+def layers(monkeypatch):
+    """A function that puts layers in place of a network's."""
+
+    def put(*found):
+        monkeypatch.setattr(
+            _tune_problems, "layers_of", lambda group, n: [replace(a, n=n or 32) for a in found]
+        )
+
+    return put
 
 
-def test_the_layers_of_a_file(capsys, tmp_path):
-    pointwise = LAYER | {"R": 1, "S": 1, "pad_h": 0, "pad_w": 0}
-    path = layers(tmp_path / "l.json", LAYER, pointwise, LAYER)
-    group = ("--group", "net", "--layers", path, "--batch", "2", "--seconds", "0.01")
-    outcome = run(capsys, "tune", "run", *group, "--device", "cpu")
+def layer(h=9, r=3, padding=(1, 1)):
+    return Layer(1, 2, h, 8, 3, r, r, padding=padding)
+
+
+def test_the_layers_of_a_group(capsys, layers):
+    layers(layer(), layer(r=1, padding=(0, 0)))
+    outcome = run(capsys, "tune", "run", *SMALL_GROUP, "--batch", "2")
     assert outcome.code == 0, outcome
     assert [(e.problem["batch"], e.problem["kernel"]) for e in entries()] == [
         (2, (1, 3, 3)),
         (2, (1, 1, 1)),
     ]
-    last = run(capsys, "tune", "run", *group, "--layout", "NHWC", "--device", "cpu")
+    last = run(capsys, "tune", "run", *SMALL_GROUP, "--batch", "2", "--layout", "NHWC")
     assert last.code == 0, last
     assert [e.problem["layout"] for e in entries()] == ["NCHW"] * 2 + ["NHWC"] * 2
 
 
-def test_the_repository_s_layers_are_legal():
-    rows = json.loads(_tune_problems.DATA.read_text())["groups"]
-    for group in rows:
-        if group["rows"]:
-            found = _tune_problems.layer_problems(
-                group["name"], ("forward",), "float32", None, layers=None, batch=1
-            )
-            assert all(problem.x_shape[0] == 1 for problem in found)
-
-
-def test_groups_have_the_names_of_cuconv_bench_as_well():
-    rows = _tune_problems.read_layers(None, "resnet50")
-    assert rows == _tune_problems.read_layers(None, "resnet50_v1_5")
-    with pytest.raises(CliError, match="resnet50, ") as told:
-        _tune_problems.read_layers(None, "nets")
-    assert "vgg" in str(told.value)
+@pytest.mark.parametrize("group", NAMES)
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_the_layers_of_every_group_are_legal(group, layout):
+    found = list(_tune_problems.layer_problems(group, ("forward",), "float32", layout, 1))
+    assert len(found) > 0
+    for problem in found:
+        assert problem.x_shape[0] == 1
+        conv_call(2, problem.dtype, problem.x_shape, problem.w_shape, **problem.options)
 
 
 def test_the_groups_are_listed_in_the_help(capsys):
     text = " ".join(run(capsys, "tune", "run", "--help").out.split())
-    assert "resnet50, vgg, googlenet" in text
+    assert "resnet50|vgg|googlenet" in text
 
 
-def test_what_cannot_be_timed_is_told_and_the_rest_goes_on(capsys, tmp_path):
-    path = layers(tmp_path / "l.json", LAYER | {"H": 1, "pad_h": 0}, LAYER)
-    outcome = run(capsys, "tune", "run", "--group", "net", "--layers", path, "--device", "cpu")
+def test_what_cannot_be_timed_is_told_and_the_rest_goes_on(capsys, layers):
+    layers(layer(h=1, padding=(0, 1)), layer())
+    outcome = run(capsys, "tune", "run", *SMALL_GROUP)
     assert outcome.code == 1
     assert re.fullmatch(r"cuconv: 32x2x1x8 .* no output along H: .*\n", outcome.err)
     assert len(entries()) == 1
 
 
-def test_ctrl_c_keeps_what_was_timed(capsys, tmp_path, monkeypatch):
-    path = layers(tmp_path / "l.json", *(LAYER | {"H": size} for size in (9, 10, 11)))
+def test_ctrl_c_keeps_what_was_timed(capsys, layers, monkeypatch):
+    layers(*(layer(h=size) for size in (9, 10, 11)))
     tune_one = _tune_run.tune_one
     count = 0
 
@@ -154,8 +154,7 @@ def test_ctrl_c_keeps_what_was_timed(capsys, tmp_path, monkeypatch):
         return tune_one(*arguments)
 
     monkeypatch.setattr(_tune_run, "tune_one", stop_in_the_third)
-    group = ("--group", "net", "--layers", path, "--device", "cpu", "--seconds", "0.01")
-    outcome = run(capsys, "tune", "run", *group)
+    outcome = run(capsys, "tune", "run", *SMALL_GROUP)
     assert outcome.code == 130
     assert outcome.err == "cuconv: interrupted; what was timed is kept\n"
     assert [e.problem["input"][1] for e in entries()] == [9, 10]
@@ -197,13 +196,11 @@ WRONG = {
     "layout": ((*SMALL, "--layout", "CHWN"), "layout"),
     "seconds": ((*SMALL, "--seconds", "0"), "--seconds must be positive"),
     "no number": ((*SMALL, "--seconds", "nan"), "--seconds must be positive"),
-    "both": ((*SMALL, "--group", "vgg_a"), "--x does not go with --group"),
-    "stride of a group": (("--group", "vgg_a", "--stride", "2"), "--stride does not go with"),
+    "both": ((*SMALL, "--group", "vgg-a"), "--x does not go with --group"),
+    "stride of a group": (("--group", "vgg-a", "--stride", "2"), "--stride does not go with"),
     "batch alone": ((*SMALL, "--batch", "2"), "--batch does not go without --group"),
-    "no such group": (("--group", "nets"), "not one of convnet-benchmarks"),
-    "no such file": (("--group", "net", "--layers", "none.json"), "none.json: No such file"),
-    "no layers": (("--group", "net", "--layers", __file__), "not a list of layers"),
-    "layout of layers": (("--group", "vgg_a", "--layout", "NHW"), "NCHW or NHWC"),
+    "no such group": (("--group", "nets"), "'nets' is not one of"),
+    "layout of layers": (("--group", "vgg-a", "--layout", "NHW"), "NCHW or NHWC"),
     "an option of no meaning": (("--fast",), "--fast"),
 }
 
@@ -213,13 +210,6 @@ def test_a_mistake_is_one_line(capsys, name):
     arguments, fragment = WRONG[name]
     assert_one_line(run(capsys, "tune", "run", *arguments), fragment)
     assert entries() == []
-
-
-@pytest.mark.parametrize("row", [{}, LAYER | {"C": None}, LAYER | {"groups": 0}, 1, "a", None, []])
-def test_a_broken_layer_is_one_line(capsys, tmp_path, row):
-    path = layers(tmp_path / "l.json", row)
-    outcome = run(capsys, "tune", "run", "--group", "net", "--layers", path)
-    assert_one_line(outcome, "not a layer")
 
 
 def test_cuda_where_there_is_none_is_one_line(capsys, monkeypatch):

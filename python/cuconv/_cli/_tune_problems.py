@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 import cuconv
 from cuconv import _arguments as arguments
-from cuconv._bench.layers import DATA, NAMES
+from cuconv._bench.layers import layers_of
 from cuconv._cli._device import Device
 from cuconv._cli._errors import CliError
 from cuconv._problem import conv_call
 
 DIRECTIONS = ("forward", "input_grad", "weight_grad")
 WORDS = ("valid", "same", "same_lower", "full")
-FREE_BATCH = 32  # of layers whose source has none
-MOST_BYTES = 1 << 26  # of a file of layers
 
 
 @dataclass(frozen=True)
@@ -120,28 +116,7 @@ def one_problem(
         yield Problem(*shapes, arguments.dtype("--dtype", dtype), options, direction)
 
 
-# ---- from a file of layers ----
-
-
-def read_layers(path: Path | None, group: str) -> list[dict[str, Any]]:
-    """The rows of a group."""
-    known = NAMES if path is None else {}  # a file of one's own has its own names alone
-    short = {long: name for name, long in known.items()}
-    group = known.get(group, group)
-    path = path or DATA
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise CliError(f"--layers {path}: too large for a list of layers")
-        groups = json.loads(path.read_text(encoding="utf-8"))["groups"]
-        rows = {found["name"]: list(found["rows"]) for found in groups}
-    except OSError as error:
-        raise CliError(f"--layers {path}: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise CliError(f"--layers {path}: not a list of layers") from None
-    if not rows.get(group):
-        named = ", ".join(str(short.get(name, name)) for name, found in rows.items() if found)
-        raise CliError(f"--group {group}: not one of {named}")
-    return rows[group]
+# ---- the layers of a network ----
 
 
 def layer_problems(
@@ -149,43 +124,24 @@ def layer_problems(
     directions: tuple[str, ...],
     dtype: str,
     layout: str | None,
-    layers: Path | None,
     batch: int | None,
     **of_one: Any,
 ) -> Iterator[Problem]:
-    """The distinct layers of a group, in their order."""
+    """The distinct layers of a group, those first that its network spends most work on."""
     if layout not in (None, "NCHW", "NHWC"):
         raise CliError(f"--layout {layout}: layers are NCHW or NHWC")
     kind = arguments.dtype("--dtype", dtype)
-    seen = set()
-    for row in read_layers(layers, group):
-        try:
-            problem = layer_problem(row, batch, kind, layout == "NHWC")
-        except (KeyError, TypeError, ValueError, ZeroDivisionError):
-            raise CliError(f"--layers: not a layer: {json.dumps(row)[:80]}") from None
+    for layer in layers_of(group, batch):
+        n, c, h, w, k, r, s = (getattr(layer, letter) for letter in "nchwkrs")
+        shapes = ((n, c, h, w), (k, c // layer.groups, r, s))
+        if layout == "NHWC":
+            shapes = ((n, h, w, c), (k, r, s, c // layer.groups))
+        options = {
+            "stride": layer.stride,
+            "padding": layer.padding,
+            "dilation": layer.dilation,
+            "groups": layer.groups,
+            "layout": layout or "NCHW",
+        }
         for direction in directions:
-            found = replace(problem, direction=direction)
-            if repr(found) not in seen:
-                seen.add(repr(found))
-                yield found
-
-
-def layer_problem(
-    row: dict[str, Any], batch: int | None, dtype: np.dtype, channels_last: bool
-) -> Problem:
-    def pair(key: str) -> tuple[int, int]:
-        return int(row[f"{key}_h"]), int(row[f"{key}_w"])
-
-    n = batch or row["N"] or FREE_BATCH
-    c, h, w, k, r, s, groups = (int(row[name]) for name in (*"CHWKRS", "groups"))
-    shapes = ((n, c, h, w), (k, c // groups, r, s))
-    if channels_last:
-        shapes = ((n, h, w, c), (k, r, s, c // groups))
-    options = {
-        "stride": pair("stride"),
-        "padding": pair("pad"),
-        "dilation": pair("dil"),
-        "groups": groups,
-        "layout": "NHWC" if channels_last else "NCHW",
-    }
-    return Problem(*shapes, dtype, options, "forward")
+            yield Problem(*shapes, kind, options, direction)

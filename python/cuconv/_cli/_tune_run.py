@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -27,7 +26,7 @@ from cuconv._cli._tune_table import show_entries
 
 INTERRUPTED = 130
 OF_ONE = ("x", "w", "stride", "padding", "dilation", "groups")  # options
-OF_GROUP = ("layers", "batch")
+OF_GROUP = ("batch",)
 
 
 @dataclass(frozen=True)
@@ -55,15 +54,10 @@ class Outcome:
 @click.option("--groups", default=1, show_default=True, help="Groups of channels.")
 @click.option(
     "--group",
-    metavar="NAME",
-    help=f"A group of layers instead; cuconv bench has {', '.join(NAMES)}.",
+    type=click.Choice(list(NAMES)),
+    help="Instead of one convolution: the layers of a network.",
 )
-@click.option(
-    "--layers",
-    type=click.Path(path_type=Path),
-    help="The file that has it.  [default: the layers of cuconv bench]",
-)
-@click.option("--batch", type=click.IntRange(1), help="Images.  [default: as the file says]")
+@click.option("--batch", type=click.IntRange(1), help="Images.  [default: the network's own]")
 @click.option(
     "--dtype",
     type=click.Choice([d.name for d in arguments.DTYPES]),
