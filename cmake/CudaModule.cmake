@@ -46,7 +46,7 @@ macro(cuconv_add_cuda_module)
     _C PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo -Xptxas=-warn-spills,-warn-lmem-usage>
                $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra>)
   if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.9)
-    target_compile_options(_C PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size>)
+    target_compile_options(_C PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=${CUCONV_CUDA_COMPRESSION}>)
   endif()
   install(TARGETS _C LIBRARY DESTINATION cuconv)
 endmacro()
