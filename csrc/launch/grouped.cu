@@ -22,7 +22,8 @@ bool pooled(const GroupedConv& conv) {
 
 ConvRequest request_of(DType dtype) { return {dtype, Precision::kIeee, 0}; }
 
-bool on_tensor_cores(DType dtype) { return TensorCoreLoop::refuse(request_of(dtype)).empty(); }
+// Types of 16 bits go to tensor cores alone: where there are none the convolutions run one after the other.
+bool on_tensor_cores(DType dtype) { return size_of(dtype) == 2; }
 
 TileShape tile_of(DType dtype) {
   return on_tensor_cores(dtype) ? TensorCoreLoop::shape(request_of(dtype))
@@ -118,9 +119,10 @@ std::string refuse_grouped(const std::vector<GroupedConv>& convs, DType dtype) {
   if (convs.empty() || convs.size() > kMostGrouped) {
     return "a launch is of " + std::to_string(kMostGrouped) + " convolutions at the most";
   }
-  if (!on_tensor_cores(dtype)) {
-    if (const std::string why = SimtLoop::refuse(request_of(dtype)); !why.empty()) return why;
-  }
+  const ConvRequest request = request_of(dtype);
+  const std::string refused =
+      on_tensor_cores(dtype) ? TensorCoreLoop::refuse(request) : SimtLoop::refuse(request);
+  if (!refused.empty()) return refused;
   constexpr double kMostBlocks = 1 << 30;
   constexpr double kMostTaps = 1 << 10;  // taken again for every tile of filters, those in the padding too
   double blocks = 0;
@@ -146,9 +148,10 @@ void run_grouped(const std::vector<GroupedConv>& convs, DType dtype, Stream stre
   dispatch_dtype(dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     if constexpr (sizeof(T) == 2) {
-      if (on_tensor_cores(dtype)) return run_tensor_core<T>(convs, dtype, stream);
+      run_tensor_core<T>(convs, dtype, stream);
+    } else {
+      run_simt<T>(convs, dtype, stream);
     }
-    run_simt<T>(convs, dtype, stream);
   });
 }
 
