@@ -8,7 +8,7 @@ import pytest
 import cuconv
 import problems
 from compare import assert_equal, assert_within, sum_bound, summed_eps, wide
-from cuconv._backends._cpu import adjoint, forms, threads, winograd
+from cuconv._backends._cpu import adjoint, direct, forms, threads, winograd
 from cuconv._backends._cpu.blocks import Scratch, accumulator, split
 from cuconv._backends._cpu.epilogue import Epilogue
 from cuconv._conv import Convolution, conv_options
@@ -27,6 +27,7 @@ SHAPES = {  # what a drawn problem may lack: x, w, options
     "depthwise": ((2, 5, 12, 37), (5, 1, 5, 7), {"groups": 5, "padding": 2, "dilation": (1, 2)}),
     "depthwise, strided": ((1, 3, 14, 15), (6, 1, 3, 3), {"groups": 3, "stride": (2, 3)}),
     "image": ((1, 1, 70, 50), (1, 1, 9, 9), {"padding": "same"}),
+    "image, strided": ((1, 1, 70, 93), (2, 1, 5, 4), {"stride": (2, 3), "dilation": (3, 2)}),
     "wide gaps": ((1, 2, 9, 90), (3, 2, 2, 2), {"dilation": (1, 80)}),
     "wider than the image": ((1, 2, 5, 4), (3, 2, 9, 7), {"padding": (6, 5)}),
     "prime": ((1, 2, 31, 37), (2, 2, 11, 13), {"stride": (1, 2)}),
@@ -82,6 +83,24 @@ def test_every_form_is_exact_on_integers(reference, name, dtype, limit):
             except AssertionError as error:
                 raise AssertionError(f"{form.variant}: {error}") from error
     assert "direct_taps" in seen
+
+
+@pytest.mark.parametrize(("piece", "short"), [(40, 0), (40, 10**9), (10**9, 0)])
+@pytest.mark.parametrize("name", SHAPES)
+def test_shifted_lines_cut_in_any_way_have_the_same_sums(
+    reference, monkeypatch, name, piece, short
+):
+    """Pieces of the positions, or of the groups; all taps at a time, or a row of them."""
+    monkeypatch.setattr(direct, "PIECE", piece)
+    monkeypatch.setattr(direct, "SHORT", short)
+    x_shape, w_shape, options = SHAPES[name]
+    rng = np.random.default_rng(3)
+    x, w = (problems.integers(rng, shape, np.dtype("f4")) for shape in (x_shape, w_shape))
+    want = reference.run(cuconv.conv2d, x, w, **options)
+    problem, x5, w5 = canonical(x, w, options)
+    for form in forms_of(problem, LIMITS[1]):
+        if form.variant == "direct_shifted":
+            assert_equal(computed(form, problem, x5, w5).reshape(want.shape), want)
 
 
 def test_every_form_is_exercised():

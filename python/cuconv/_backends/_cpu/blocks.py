@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from cuconv._backends._protocol import Array
 from cuconv._problem import ConvProblem, Triple
 
 Box = tuple[range, range, range]
+T = TypeVar("T")
 
 
 def accumulator(dtype: np.dtype) -> np.dtype:
@@ -198,3 +199,12 @@ class Scratch:
             start = (PAGE // 2 - memory.__array_interface__["data"][0]) % PAGE
             buffers[name] = memory[start : start + size]
         return buffers[name][:size].view(dtype).reshape(shape)
+
+    def kept(self, key: object, make: Callable[[], T]) -> T:
+        """What `make` made of this thread's buffers when the key was new: views to be used again.
+
+        Buffers are to be asked for in their largest shape first, else old views keep old memory."""
+        found: dict[object, T] = self.local.__dict__.setdefault("kept", {})
+        if key not in found:
+            found[key] = make()
+        return found[key]

@@ -22,6 +22,7 @@ import numpy as np
 from cuconv._atomic import read_json, update_json
 from cuconv._backends._cpu import threads
 from cuconv._backends._cpu.blocks import Scratch
+from cuconv._backends._cpu.direct import PIECE, multiply_adds
 from cuconv._backends._cpu.lowered import is_pointwise
 from cuconv._backends._protocol import Array
 from cuconv._backends._rules import Estimate
@@ -43,6 +44,7 @@ class Rates:
     run: float = 1.5e-8  # to begin a run
     apart: float = 6.0e-10  # an element of a strided or transposing copy
     each: float = 1.4e-10  # an element of an operation on arrays in the cache
+    term: float = 1.0e-10  # a number times a line, added to one
     fft: float = 3.0e-10  # an element and doubling of a transform
     call: float = 1.5e-6  # a NumPy call
     block: float = 4.0e-5  # the Python around a block
@@ -62,7 +64,7 @@ def measure() -> Rates:
     """In about a tenth of a second, on one thread."""
     from cuconv._backends._cpu import fourier
 
-    names = iter("abcdefgh")
+    names = iter("abcdefghij")
     scratch = Scratch()
 
     def filled(*shape: int) -> Array:
@@ -73,6 +75,9 @@ def measure() -> Rates:
     a, b, out = filled(256, 256), filled(256, 256), filled(256, 256)
     x, y = filled(1 << 15), filled(1 << 15)
     wide, last = filled(64, 60, 60), filled(60, 60, 64)
+    lines, factors = filled(8, 1 << 11), filled(8, 16)
+    shifted = np.lib.stride_tricks.as_strided(lines, (1 << 10, 8, 16), (4, lines.strides[0], 4))
+    sums = np.empty((8, 1 << 10), np.float32).T
     plane, short = filled(8, 64, 64), np.empty((64, 60, 8), np.float32)
     with threads.held():
         flop = fastest(lambda: np.matmul(a, b, out=out)) / (2 * 256**3)
@@ -80,8 +85,9 @@ def measure() -> Rates:
         run = fastest(lambda: np.copyto(short, wide[:, :, :8])) / (64 * 60) - 8 * copy
         apart = fastest(lambda: np.copyto(last, wide.transpose(1, 2, 0))) / wide.size
         each = fastest(lambda: np.multiply(x, np.float32(2), out=y)) / x.size
+        term = fastest(lambda: multiply_adds(shifted, factors, sums)) / (sums.size * 16)
         fft = fastest(lambda: fourier.library().rfft2(plane)) / (plane.size * 12)
-    return Rates(flop, copy, max(run, copy), apart, each, fft)
+    return Rates(flop, copy, max(run, copy), apart, each, term, fft)
 
 
 def rates_file() -> Path:
@@ -120,6 +126,7 @@ class Work:
     run: float = 0
     apart: float = 0
     each: float = 0
+    term: float = 0
     fft: float = 0
     call: float = 0
     block: float = 0
@@ -134,7 +141,7 @@ class Work:
 PARTS = {
     "products": ("flop",),
     "copies": ("copy", "run", "apart"),
-    "element-wise": ("each",),
+    "element-wise": ("each", "term"),
     "transforms": ("fft",),
     "Python": ("call", "block"),
 }
@@ -246,11 +253,17 @@ def shifted(problem: ConvProblem) -> Work:
     s = Sizes.of(problem)
     steps = s.positions * s.groups * s.k * s.c * s.taps
     work = Work(copy=(s.inputs * s.c + 2 * s.positions * s.k) * s.groups)
-    if max(problem.stride) == 1:
-        work.each = 2 * steps
-    else:
-        work.apart, work.run = 2 * steps, 2 * steps / s.row
-    work.call = 2 * steps / max(1, min(FEW, s.positions * s.groups // 2))
+    # Rows are run together with the padding between them.
+    gaps = (problem.kernel[2] - 1) * problem.dilation[2] / problem.stride[2]
+    work.term = steps * (1 + gaps / s.row)
+    # To begin a line takes einsum some eight times what it takes a copy.
+    work.run = 8 * steps / max(1, min(PIECE, s.positions // max(1, problem.batch)))
+    terms = math.prod(map(min, problem.kernel, problem.stride))
+    if max(problem.stride) > 1:
+        work.apart = s.inputs * s.c * s.groups
+        work.each = (terms - 1) * s.positions * s.groups * s.k
+    sums = s.positions * s.groups * s.k
+    work.call = 20 + 4 * terms * max(s.k, sums / PIECE)
     return work * s.weight
 
 
