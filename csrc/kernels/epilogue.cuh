@@ -46,6 +46,22 @@ struct Epilogue {
     if (bias != nullptr) sum = add(sum, widen(bias[channel * bias_stride]));
     return narrow<T>(activate(sum, activation));
   }
+
+  // Of a piece of sums, whose columns are channels: the first one's number, and how many exist.
+  template <int kRows, int kChannels>
+  CUCONV_DEVICE void finish(const accumulator_t<T> (&sum)[kRows][kChannels], std::int64_t channel,
+                            std::int32_t channels, T (&value)[kRows][kChannels]) const {
+    CUCONV_UNROLL
+    for (int j = 0; j < kChannels; ++j) {
+      const bool biased = bias != nullptr && j < channels;
+      const accumulator_t<T> offset = biased ? widen(bias[(channel + j) * bias_stride]) : accumulator_t<T>{};
+      CUCONV_UNROLL
+      for (int i = 0; i < kRows; ++i) {
+        const accumulator_t<T> whole = biased ? add(sum[i][j], offset) : sum[i][j];
+        value[i][j] = narrow<T>(activate(whole, activation));
+      }
+    }
+  }
 };
 
 }  // namespace cuconv

@@ -56,8 +56,10 @@ CUCONV_DEVICE void store_piece(const GatherProblem& g, const BlockTile& tile, st
     }
     return;
   }
+  // Finished before it is known how they are stored: activations are long, and there is one copy of them.
+  T value[kRows][kFilters];
+  epilogue.finish(sum, tile.group * g.filters + filter, g.filters - filter, value);
   y += tile.group * g.y_group + filter * g.y_filter;
-  const std::int64_t channel = tile.group * g.filters + filter;
   constexpr int kWideRows = smaller(kRows, 16 / int{sizeof(T)});
   constexpr int kWideFilters = smaller(kFilters, 16 / int{sizeof(T)});
   if (g.y_store == Store::kRows) {
@@ -68,7 +70,7 @@ CUCONV_DEVICE void store_piece(const GatherProblem& g, const BlockTile& tile, st
         if (row + a >= g.row_end || filter + b >= g.filters) continue;
         Vec<T, kWideRows> wide;
         CUCONV_UNROLL
-        for (int i = 0; i < kWideRows; ++i) wide.at[i] = epilogue(sum[a + i][b], channel + b);
+        for (int i = 0; i < kWideRows; ++i) wide.at[i] = value[a + i][b];
         store_vec(y + Iterator::y_offset(g, row + a) + b * g.y_filter, wide);
       }
     }
@@ -84,13 +86,13 @@ CUCONV_DEVICE void store_piece(const GatherProblem& g, const BlockTile& tile, st
         if (filter + b >= g.filters) continue;
         Vec<T, kWideFilters> wide;
         CUCONV_UNROLL
-        for (int i = 0; i < kWideFilters; ++i) wide.at[i] = epilogue(sum[a][b + i], channel + b + i);
+        for (int i = 0; i < kWideFilters; ++i) wide.at[i] = value[a][b + i];
         store_vec(target + b, wide);
       }
     } else {
       CUCONV_UNROLL
       for (int b = 0; b < kFilters; ++b) {
-        if (filter + b < g.filters) target[b * g.y_filter] = epilogue(sum[a][b], channel + b);
+        if (filter + b < g.filters) target[b * g.y_filter] = value[a][b];
       }
     }
   }
