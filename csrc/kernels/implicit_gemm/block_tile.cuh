@@ -40,6 +40,10 @@ template <typename Iterator, typename T, int kRows, int kFilters>
 CUCONV_DEVICE void store_piece(const GatherProblem& g, const BlockTile& tile, std::int32_t row,
                                std::int32_t filter, const accumulator_t<T> (&sum)[kRows][kFilters],
                                const Epilogue<T>& epilogue, const Partial<accumulator_t<T>>& partial, T* y) {
+  // Before any branch, so that pieces of the same rows share it.
+  std::int64_t offset[kRows];
+  CUCONV_UNROLL
+  for (int a = 0; a < kRows; ++a) offset[a] = Iterator::y_offset(g, row + a);
   if (row >= g.row_end || filter >= g.filters) return;
   if (partial.sums != nullptr) {
     accumulator_t<T>* target =
@@ -62,7 +66,7 @@ CUCONV_DEVICE void store_piece(const GatherProblem& g, const BlockTile& tile, st
   y += tile.group * g.y_group + filter * g.y_filter;
   constexpr int kWideRows = smaller(kRows, 16 / int{sizeof(T)});
   constexpr int kWideFilters = smaller(kFilters, 16 / int{sizeof(T)});
-  if (g.y_store == Store::kRows) {
+  if (kWideRows > 1 && g.y_store == Store::kRows) {
     CUCONV_UNROLL
     for (int b = 0; b < kFilters; ++b) {
       CUCONV_UNROLL
@@ -71,7 +75,7 @@ CUCONV_DEVICE void store_piece(const GatherProblem& g, const BlockTile& tile, st
         Vec<T, kWideRows> wide;
         CUCONV_UNROLL
         for (int i = 0; i < kWideRows; ++i) wide.at[i] = value[a + i][b];
-        store_vec(y + Iterator::y_offset(g, row + a) + b * g.y_filter, wide);
+        store_vec(y + offset[a] + b * g.y_filter, wide);
       }
     }
     return;
@@ -79,7 +83,7 @@ CUCONV_DEVICE void store_piece(const GatherProblem& g, const BlockTile& tile, st
   CUCONV_UNROLL
   for (int a = 0; a < kRows; ++a) {
     if (row + a >= g.row_end) continue;
-    T* target = y + Iterator::y_offset(g, row + a);
+    T* target = y + offset[a];
     if (g.y_store == Store::kFilters) {
       CUCONV_UNROLL
       for (int b = 0; b < kFilters; b += kWideFilters) {
