@@ -169,6 +169,20 @@ def test_gradients_of_empty_things_are_zero(backend):
     assert_equal(gx, np.zeros((1, 3, 4, 5), F))
 
 
+@pytest.mark.parametrize(("channels", "filters"), [(3, 0), (0, 3), (0, 0)])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_no_filters_and_no_channels(backend, channels, filters, kernel):
+    """Choosing divided by the bytes of a position, which a pointwise convolution without filters
+    has none of."""
+    x, w = np.ones((2, channels, 9, 8), F), np.ones((filters, channels, kernel, kernel), F)
+    size = 10 - kernel, 9 - kernel
+    for algo in ("auto", "direct", "im2col", *(["winograd", "fft"] if kernel > 1 else [])):
+        y = backend.run(cuconv.conv2d, x, w, algo=algo)
+        assert_equal(y, np.zeros((2, filters, *size), F))
+    assert_equal(backend.run(cuconv.conv2d_input_grad, y, w, x.shape), np.zeros_like(x))
+    assert_equal(backend.run(cuconv.conv2d_weight_grad, y, x, w.shape), np.zeros_like(w))
+
+
 def test_output_sizes_are_exact_integers():  # pytorch#13386, #143489
     wide = 19_000_001
     assert conv_call(1, F, (1, 1, wide), (1, 1, 3), stride=2).y_shape[-1] == (wide - 3) // 2 + 1

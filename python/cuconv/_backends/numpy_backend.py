@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from typing import Any, Literal
 
@@ -70,6 +70,12 @@ def decide(
 
     if family not in forms.FAMILIES:
         return refused(f"{family} has no form for the CPU")
+    # Without channels or filters nothing is computed, but decided all the same: as if there were.
+    problem = replace(
+        problem,
+        in_channels=problem.in_channels or problem.groups,
+        out_channels=problem.out_channels or problem.groups,
+    )
     residues = math.prod(min(s, n) for s, n in zip(problem.stride, problem.input, strict=True))
     scatters = direction == "input_grad" and residues > PARTS
     if scatters or direction != "input_grad":
