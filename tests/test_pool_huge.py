@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import cuconv
+from compare import assert_equal
 
 
 def test_a_divisor_past_32_bits(emulated):
@@ -14,6 +15,33 @@ def test_a_divisor_past_32_bits(emulated):
     assert y.item() == 1
     gx = emulated.run(cuconv.avg_pool3d_grad, x, x.shape, (side, side, 1), padding=pairs)
     assert gx.item() == 1
+
+
+def test_windows_past_32_bits_meet_few_elements(reference):
+    """On the CPU, where each of 2**32 taps along an axis was once looked at."""
+    size, x = 2**32, np.array([[[[3, 1, 4, 2]]]], "f4")
+    padding = ((size - 1, 0), (size - 1, size - 1))  # the last windows begin in x
+    y = cuconv.max_pool_project(x, np.full((1, 1, 1, 1), 2, "f4"), None, size, size, padding)
+    assert y.tolist() == [[[[6, 8]]]]
+    y, indices = cuconv.max_pool2d(x, size, 1, ((size - 1, 0), (size - 1, 0)), return_indices=True)
+    assert y.tolist() == [[[[3, 3, 4, 4]]]]
+    assert indices.tolist() == [[[[0, 0, 2, 2]]]]
+    windows = {"kernel_size": (1, size), "stride": (1, size), "padding": ((0, 0), padding[1])}
+    y = cuconv.avg_pool2d(x, count_include_pad=False, **windows)
+    np.testing.assert_allclose(y, [[[[3, 7 / 3]]]], rtol=1e-6)
+    gx = cuconv.avg_pool2d_grad(y, x.shape, count_include_pad=False, **windows)
+    np.testing.assert_allclose(gx, [[[[3, 7 / 9, 7 / 9, 7 / 9]]]], rtol=1e-6)
+    # gaps, and windows that meet nothing between those that do
+    x = np.arange(1, 8, dtype="f4").reshape(1, 1, 7)
+    for options in (
+        {"kernel_size": 40, "dilation": 3, "stride": 5, "padding": 60},
+        {"kernel_size": 30, "dilation": 9, "stride": 11, "padding": 150},
+    ):
+        want = reference.run(cuconv.max_pool1d, x, return_indices=True, **options)
+        for got, wanted in zip(
+            cuconv.max_pool1d(x, return_indices=True, **options), want, strict=True
+        ):
+            assert_equal(got, wanted)
 
 
 def test_a_divisor_past_64_bits_is_refused(backend):

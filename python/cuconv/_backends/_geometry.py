@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -60,16 +60,39 @@ def taps_of(size: Triple) -> Iterator[Triple]:
 # ---- pooling ----
 
 
-def window_positions(problem: PoolProblem, axis: int) -> Array:
-    """positions[o, t]: where tap t of window o lies, in the input or outside it."""
-    start = np.arange(problem.output[axis]) * problem.stride[axis] - problem.pad_low[axis]
-    return start[:, None] + np.arange(problem.window[axis]) * problem.dilation[axis]
+def meeting_taps(problem: PoolProblem, axis: int) -> Iterable[int]:
+    """The taps that meet the input under some output, in order: few of a window that is far larger.
+
+    Or all of them, where there are not many.
+    """
+    size, outputs, window = problem.input[axis], problem.output[axis], problem.window[axis]
+    step = problem.dilation[axis]
+    if window <= outputs * (size // step + 1):
+        return range(window)
+    found: set[int] = set()
+    for output in range(outputs):
+        before = problem.pad_low[axis] - output * problem.stride[axis]  # from tap 0 to the input
+        last = min(window - 1, (size - 1 + before) // step)
+        found.update(range(max(0, -(-before // step)), last + 1))
+    return sorted(found)
+
+
+def starts(problem: PoolProblem, axis: int) -> Array:
+    """Where each window's first tap lies, in the input or outside it."""
+    return np.arange(problem.output[axis]) * problem.stride[axis] - problem.pad_low[axis]
 
 
 def inside_and_nearest(problem: PoolProblem, axis: int) -> tuple[Array, Array]:
-    """Whether each tap of each window lies in the input, and the input position nearest to it."""
-    positions, size = window_positions(problem, axis), problem.input[axis]
+    """[o, t]: whether tap t of window o lies in the input, and the input position nearest to it."""
+    taps, size = np.arange(problem.window[axis]) * problem.dilation[axis], problem.input[axis]
+    positions = starts(problem, axis)[:, None] + taps
     return (positions >= 0) & (positions < size), np.clip(positions, 0, size - 1)
+
+
+def taps_before(problem: PoolProblem, axis: int, position: int) -> Array:
+    """How many taps of each window lie before a position."""
+    reached = -((starts(problem, axis) - position) // problem.dilation[axis])
+    return np.clip(reached, 0, problem.window[axis])
 
 
 def first_positions(problem: PoolProblem) -> Array:
@@ -79,8 +102,11 @@ def first_positions(problem: PoolProblem) -> Array:
     """
     first = []
     for axis in range(3):
-        inside, nearest = inside_and_nearest(problem, axis)
-        first.append(np.take_along_axis(nearest, inside.argmax(axis=1)[:, None], 1)[:, 0])
+        start, size = starts(problem, axis), problem.input[axis]
+        outside = taps_before(problem, axis, 0)
+        position = start + outside * problem.dilation[axis]
+        met = taps_before(problem, axis, size) > outside
+        first.append(np.where(met, position, np.clip(start, 0, size - 1)))
     d, h, w = first
     return (d[:, None, None] * problem.input[1] + h[:, None]) * problem.input[2] + w
 
@@ -89,10 +115,9 @@ def divisors(problem: PoolProblem) -> Array:
     """What each window's sum is divided by, as (Z, P, Q): its taps that count, at least 1."""
     counts = []
     for axis in range(3):
-        positions = window_positions(problem, axis)
         low, high = 0, problem.input[axis]
         if problem.count_include_pad:  # but never what lies past the padding
             low, high = -problem.pad_low[axis], high + problem.pad_high[axis]
-        counts.append(((positions >= low) & (positions < high)).sum(axis=1))
+        counts.append(taps_before(problem, axis, high) - taps_before(problem, axis, low))
     d, h, w = counts
     return np.maximum(d[:, None, None] * h[:, None] * w, 1)

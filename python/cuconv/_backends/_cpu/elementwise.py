@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import product
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from cuconv._backends import _functions
 from cuconv._backends._composed import Composed
 from cuconv._backends._cpu import pooling, threads
 from cuconv._backends._cpu.blocks import accumulator, spans
-from cuconv._backends._geometry import at, divisors, first_positions, tap_slices, taps_of
+from cuconv._backends._geometry import at, divisors, first_positions, meeting_taps, tap_slices
 from cuconv._backends._protocol import Array
 from cuconv._problem import PoolProblem
 
@@ -37,7 +38,8 @@ class Elementwise(Composed):
         y[...] = -np.inf
         indices[...] = first_positions(problem)
         plane = np.arange(np.prod(problem.input)).reshape(problem.input)
-        for tap in taps_of(problem.window):
+        d, h, w = (meeting_taps(problem, axis) for axis in range(3))
+        for tap in product(d, h, w):
             slices = tap_slices(problem, tap)
             if slices is None:
                 continue

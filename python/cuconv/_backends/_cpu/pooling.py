@@ -15,7 +15,7 @@ import numpy as np
 
 from cuconv._backends._cpu import threads
 from cuconv._backends._cpu.blocks import accumulator, pieces
-from cuconv._backends._geometry import meeting
+from cuconv._backends._geometry import meeting, meeting_taps
 from cuconv._backends._protocol import Array
 from cuconv._problem import PoolProblem
 
@@ -29,10 +29,10 @@ def along(a: Array, axis: int, part: slice) -> Array:
 
 
 def steps(problem: PoolProblem, axis: int) -> list[tuple[slice, slice]]:
-    """For each tap along a spatial axis, where it reads and where that belongs."""
+    """For each tap that meets the input along an axis, where it reads and where that belongs."""
     found = []
     outputs = range(problem.output[axis])
-    for tap in range(problem.window[axis]):
+    for tap in meeting_taps(problem, axis):
         offset = tap * problem.dilation[axis] - problem.pad_low[axis]
         met = meeting(problem.input[axis], outputs, problem.stride[axis], offset)
         if met is not None:
