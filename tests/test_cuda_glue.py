@@ -41,6 +41,14 @@ class FakeArray(np.ndarray):
     def device(self):
         return types.SimpleNamespace(id=self.gpu)
 
+    def take(self, *_, **__):
+        raise AssertionError("a table of indices would be copied from the host")
+
+    def __getitem__(self, index):
+        for one in index if isinstance(index, tuple) else (index,):
+            assert one is None or one is Ellipsis or isinstance(one, int | slice), "see take"
+        return super().__getitem__(index)
+
 
 ENTERED = []  # numbers of the devices that calls switched to
 
@@ -230,3 +238,21 @@ def test_the_gpu_is_found(gpu):
     with cuconv.use_backend("cuda", variant="direct_naive"):
         plan = cuconv.Conv2dPlan((1, 3, 9, 9), (4, 3, 3, 3), "float32")
     assert plan.variant == "direct_naive"
+
+
+# ---- what a stream capture takes ----
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_borders_take_nothing_from_the_host(gpu, mode):
+    """The padded copy was gathered by a table of indices: a copy from the host, which no CUDA
+    graph captures. All it takes now is copies between slices and memory of the pool."""
+    x, w = drawn(1, 2, 3, 7, 9), drawn(2, 4, 3, 3, 2)
+    options = {"padding": ((2, 1), (3, 0)), "padding_mode": mode}
+    plan = cuconv.Conv2dPlan(x.shape, w.shape, "float32", device="cuda", **options)
+    want = cuconv.conv2d(x, w, **options)
+    assert_equal(np.asarray(plan(to_gpu(x), to_gpu(w))), want)
+    got = plan.input_grad(to_gpu(want), to_gpu(w))
+    assert_equal(np.asarray(got), cuconv.conv2d_input_grad(want, w, x.shape, **options))
+    got = plan.weight_grad(to_gpu(want), to_gpu(x))
+    assert_equal(np.asarray(got), cuconv.conv2d_weight_grad(want, x, w.shape, **options))

@@ -9,23 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from cuconv._arguments import Pairs
 
 Array = Any
-
-
-def sources(mode: str, size: int, low: int, high: int) -> np.ndarray:
-    """For each position of a padded axis, the position of the input it shows."""
-    position = np.arange(-low, size + high)
-    if mode == "circular":
-        return position % size
-    if mode == "replicate":
-        return np.clip(position, 0, size - 1)
-    last = size - 1  # reflect: about the first and the last element, which are not repeated
-    position = np.abs(position)
-    return np.where(position > last, 2 * last - position, position)
 
 
 def border_axes(border: Pairs) -> list[tuple[int, int, int]]:
@@ -34,10 +20,46 @@ def border_axes(border: Pairs) -> list[tuple[int, int, int]]:
     return [(first + i, *pair) for i, pair in enumerate(border) if pair != (0, 0)]
 
 
+def shown(mode: str, size: int, low: int, high: int) -> list[tuple[slice, slice]]:
+    """The two sides of the border along a padded axis, and what of the same axis each shows.
+
+    Of `replicate` a single position; else as many as the side has.
+    """
+    first, end = low, low + size  # the input's own
+    sides = slice(0, low), slice(end, end + high)
+    if mode == "circular":
+        return [(sides[0], slice(end - low, end)), (sides[1], slice(first, first + high))]
+    if mode == "replicate":
+        return [(sides[0], slice(first, first + 1)), (sides[1], slice(end - 1, end))]
+    # reflect: about the first and the last element, which are not repeated
+    last = end - 2 - high
+    return [
+        (sides[0], slice(first + low, first, -1)),
+        (sides[1], slice(end - 2, last if last >= 0 else None, -1)),
+    ]
+
+
+def along(axis: int, part: slice) -> tuple[slice, ...]:
+    return (*(slice(None),) * axis, part)
+
+
 def pad(x: Array, mode: str, border: Pairs) -> Array:
-    for axis, low, high in border_axes(border):
-        x = x.take(sources(mode, x.shape[axis], low, high).tolist(), axis=axis)
-    return x
+    """Copies between slices alone, which a stream capture takes: no tables from the host."""
+    axes = border_axes(border)
+    shape = list(x.shape)
+    for axis, low, high in axes:
+        shape[axis] += low + high
+    padded = type(x)(tuple(shape), x.dtype)
+    inner = [slice(None)] * 5
+    for axis, low, _ in axes:
+        inner[axis] = slice(low, low + x.shape[axis])
+    padded[tuple(inner)] = x
+    for axis, low, high in axes:
+        inner[axis] = slice(None)
+        rest = padded[tuple(inner)]  # whose border along this axis is the next to be filled
+        for side, source in shown(mode, x.shape[axis], low, high):
+            rest[along(axis, side)] = rest[along(axis, source)]
+    return padded
 
 
 def fold(padded: Array, mode: str, border: Pairs) -> Array:
@@ -47,14 +69,13 @@ def fold(padded: Array, mode: str, border: Pairs) -> Array:
     """
     for axis, low, high in reversed(border_axes(border)):
         size = padded.shape[axis] - low - high
-        index: list[Any] = [slice(None)] * padded.ndim
-        index[axis] = slice(low, low + size)
-        folded = padded[tuple(index)].copy()
-        for position, source in enumerate(sources(mode, size, low, high)):
-            if not low <= position < low + size:
-                index[axis] = slice(int(source), int(source) + 1)
-                target = tuple(index)
-                index[axis] = slice(position, position + 1)
-                folded[target] += padded[tuple(index)]
-        padded = folded
+        folded = padded.copy()
+        for side, source in shown(mode, size, low, high):
+            target = folded[along(axis, source)]
+            if mode == "replicate":
+                for position in range(side.start, side.stop):
+                    target += padded[along(axis, slice(position, position + 1))]
+            else:
+                target += padded[along(axis, side)]
+        padded = folded[along(axis, slice(low, low + size))]
     return padded
