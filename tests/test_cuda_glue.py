@@ -5,11 +5,15 @@ any address it is given. So this proves the Python side: that arrays stay where 
 are CuPy's, launches go to the current stream, and workspace comes from CuPy's pool.
 """
 
+import gc
+import math
 import sys
 import types
+import weakref
 
 import numpy as np
 import pytest
+import scipy.fft
 
 import cuconv
 import problems
@@ -66,6 +70,41 @@ class Device:
 
     def __exit__(self, *_):
         Device.current = self.before
+
+
+PLANS = weakref.WeakSet()  # that live
+
+
+class FftPlan:
+    """A cuFFT plan, which says what it takes in the worst case."""
+
+    current = None
+
+    def __init__(self, array, shape, axes, value_type):
+        assert array.flags.c_contiguous
+        assert axes == tuple(range(-len(shape), 0))
+        self.takes = array.shape, value_type
+        item = array.dtype.itemsize * (2 if value_type == "R2C" else 1)
+        self.work_area = sys.modules["cupy"].cuda.alloc(
+            8 * item * array.shape[0] * math.prod(shape)
+        )
+        PLANS.add(self)
+
+    def __enter__(self):
+        FftPlan.current = self
+
+    def __exit__(self, *_):
+        FftPlan.current = None
+
+
+def transform(name, value_type):
+    def run(array, s=None, axes=None, overwrite_x=False):
+        assert FftPlan.current.takes == (array.shape, value_type)
+        found = getattr(scipy.fft, name)(np.asarray(array), s=s, axes=axes).view(FakeArray)
+        found.gpu = Device.current
+        return found
+
+    return run
 
 
 class FakeModule:
@@ -126,11 +165,15 @@ def gpu(monkeypatch):
     cupy = types.ModuleType("cupy")
     cupy.ndarray = FakeArray
     cupy.empty = empty
-    cupy.may_share_memory = np.may_share_memory
+    cupy.zeros = lambda shape, dtype: empty(shape, dtype) * 0
+    for name in ("may_share_memory", "multiply", "conj", "where", "exp", "abs", "tanh"):
+        setattr(cupy, name, getattr(np, name))
     cupy.cuda = types.SimpleNamespace(
         Device=Device,
         alloc=alloc,
-        get_current_stream=lambda: types.SimpleNamespace(ptr=4711 + Device.current),
+        get_current_stream=lambda: types.SimpleNamespace(
+            ptr=4711 + Device.current, is_capturing=lambda: fake.capturing
+        ),
         runtime=types.SimpleNamespace(
             getDevice=lambda: Device.current,
             getDeviceCount=lambda: 2,
@@ -138,11 +181,21 @@ def gpu(monkeypatch):
         ),
     )
     module = FakeModule(emulated.load("plain"))
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    fake = types.SimpleNamespace(
+        module=module, allocations=allocations, to_gpu=to_gpu, capturing=False
+    )
+    transforms = types.ModuleType("cupyx.scipy.fft")
+    transforms.get_fft_plan = FftPlan
+    for name, kind in (("fftn", "C2C"), ("ifftn", "C2C"), ("rfftn", "R2C"), ("irfftn", "C2R")):
+        setattr(transforms, name, transform(name, kind))
+    cupyx, cupyx_scipy = types.ModuleType("cupyx"), types.ModuleType("cupyx.scipy")
+    cupyx.scipy, cupyx_scipy.fft = cupyx_scipy, transforms
+    for fake_module in (cupy, cupyx, cupyx_scipy, transforms):
+        monkeypatch.setitem(sys.modules, fake_module.__name__, fake_module)
     monkeypatch.setattr(cuda, "module", lambda: module)
     _backends.build.cache_clear()
     ENTERED.clear()
-    yield types.SimpleNamespace(module=module, allocations=allocations, to_gpu=to_gpu)
+    yield fake
     _backends.build.cache_clear()
 
 
@@ -240,6 +293,77 @@ def test_the_gpu_is_found(gpu):
     assert plan.variant == "direct_naive"
 
 
+# ---- whole planes by cuFFT ----
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "complex128"])
+def test_whole_planes_run_on_the_arrays_device(gpu, dtype):
+    """Of a kernel that no tile holds; the plans are gone with the call."""
+    x, w = drawn(1, 2, 2, 140, 150, dtype=dtype), drawn(2, 4, 1, 131, 135, dtype=dtype)
+    bias = drawn(3, 4, dtype=dtype)
+    options = {"padding": 3, "groups": 2}
+    with cuconv.use_backend("reference"):
+        want = cuconv.conv2d(x, w, bias, **options)
+    plan = cuconv.Conv2dPlan(x.shape, w.shape, dtype, algo="fft", device="cuda", **options)
+    assert (plan.algo, plan.variant) == ("fft", "fft_full_plane")
+    got = plan(*(to_gpu(a, 1) for a in (x, w, bias)))
+    assert (type(got), got.gpu) == (FakeArray, 1)
+    assert set(ENTERED[1:]) == {1}
+    assert Device.current == 0
+    np.testing.assert_allclose(np.asarray(got), want, rtol=1e-3, atol=0.05)
+    gc.collect()
+    assert len(gpu.allocations) == 1 + 2 * len(x)  # work areas: of the filters, two of each image
+    assert not PLANS
+    assert gpu.module.streams == []
+    assert max(block.size for block in gpu.allocations) < plan.workspace_bytes
+
+
+def test_gradients_by_whole_planes(gpu):
+    x, w = drawn(1, 2, 2, 30, 20), drawn(2, 3, 2, 9, 11)
+    g = cuconv.conv2d(x, w, padding=2)
+    with cuconv.use_backend("cuda", variant="fft_full_plane"):
+        gx = cuconv.conv2d_input_grad(to_gpu(g), to_gpu(w), x.shape, padding=2)
+        gw = cuconv.conv2d_weight_grad(to_gpu(g), to_gpu(x), w.shape, padding=2)
+    want = cuconv.conv2d_input_grad(g, w, x.shape, padding=2)
+    np.testing.assert_allclose(np.asarray(gx), want, atol=0.05)
+    want = cuconv.conv2d_weight_grad(g, x, w.shape, padding=2)
+    np.testing.assert_allclose(np.asarray(gw), want, atol=0.5)
+    assert gpu.module.streams == []
+
+
+def fft_candidate(x_shape, w_shape, **options):
+    found = cuconv.algorithms(x_shape, w_shape, "float32", device="cuda", **options)
+    return next(c for c in found if c.algo == "fft")
+
+
+def test_whole_planes_are_chosen_by_name_alone(gpu):
+    """Where tiles waste. A graph captures none of cuFFT's plans, so "auto" keeps away."""
+    large = (1, 1, 600, 700), (1, 1, 121, 121)
+    assert fft_candidate(*large).variant.startswith("fft_overlap_save")
+    by_name = fft_candidate(*large, algo="fft")
+    assert by_name.variant == "fft_full_plane"
+    assert by_name.cost < fft_candidate(*large).cost
+    assert fft_candidate(*large, algo="autotune").variant == "fft_full_plane"
+    small = (8, 64, 56, 56), (64, 64, 7, 7)
+    assert fft_candidate(*small, algo="fft").variant.startswith("fft_overlap_save")
+    beyond = (1, 1, 600, 700), (1, 1, 131, 131)
+    assert fft_candidate(*beyond).variant == "fft_full_plane"  # tiles cannot
+    assert "asked for by name" in fft_candidate(*beyond).not_for_auto
+    assert cuconv.Conv2dPlan(*beyond, "float32", device="cuda").algo != "fft"
+    with pytest.raises(cuconv.UnsupportedError, match=r"overlap_save.*full_plane: one group takes"):
+        cuconv.Conv2dPlan(*beyond, "float32", device="cuda", algo="fft", workspace_limit=1000)
+
+
+def test_whole_planes_are_not_captured(gpu):
+    x = to_gpu(drawn(1, 1, 1, 9, 9))
+    gpu.capturing = True
+    with (
+        cuconv.use_backend("cuda", variant="fft_full_plane"),
+        pytest.raises(cuconv.UnsupportedError, match="captured in a CUDA graph"),
+    ):
+        cuconv.conv2d(x, x)
+
+
 # ---- what a stream capture takes ----
 
 
@@ -250,6 +374,7 @@ def test_borders_take_nothing_from_the_host(gpu, mode):
     x, w = drawn(1, 2, 3, 7, 9), drawn(2, 4, 3, 3, 2)
     options = {"padding": ((2, 1), (3, 0)), "padding_mode": mode}
     plan = cuconv.Conv2dPlan(x.shape, w.shape, "float32", device="cuda", **options)
+    gpu.capturing = True
     want = cuconv.conv2d(x, w, **options)
     assert_equal(np.asarray(plan(to_gpu(x), to_gpu(w))), want)
     got = plan.input_grad(to_gpu(want), to_gpu(w))

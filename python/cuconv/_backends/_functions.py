@@ -1,4 +1,4 @@
-"""Activations and softmax on NumPy arrays, computed in the precision of their argument."""
+"""Activations and softmax on arrays, computed in the precision of their argument."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def quietly(function: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def relu(x: Array) -> Array:
-    return np.where(x <= 0, np.zeros((), x.dtype), x)  # NaN is not <= 0: it stays
+def relu(x: Array, xp: Any = np) -> Array:
+    return xp.where(x <= 0, x.dtype.type(0), x)  # NaN is not <= 0: it stays
 
 
 def relu_into(x: Array, out: Array) -> None:
@@ -40,18 +40,19 @@ def maximum_clears_signs(dtype: np.dtype) -> bool:
     return not any(np.signbit(np.maximum(z, 0).astype(np.float32)).any() for z in zeros)
 
 
-def sigmoid(x: Array) -> Array:
-    small = np.exp(-np.abs(x))  # of negative numbers alone, so nothing overflows
-    one = np.ones((), x.dtype)
-    return np.where(x < 0, small, one) / (one + small)
+def sigmoid(x: Array, xp: Any = np) -> Array:
+    small = xp.exp(-xp.abs(x))  # of negative numbers alone, so nothing overflows
+    one = x.dtype.type(1)
+    return xp.where(x < 0, small, one) / (one + small)
 
 
-def activate(x: Array, activation: str | None) -> Array:
+def activate(x: Array, activation: str | None, xp: Any = np) -> Array:
+    """`xp` is NumPy, or CuPy for its arrays."""
     if activation is None:
         return x
     if activation == "tanh":
-        return np.tanh(x)
-    return relu(x) if activation == "relu" else sigmoid(x)
+        return xp.tanh(x)
+    return relu(x, xp) if activation == "relu" else sigmoid(x, xp)
 
 
 def softmax(x: Array, axis: int) -> Array:

@@ -28,6 +28,15 @@ def meeting(size: int, outputs: range, stride: int, offset: int) -> tuple[slice,
     return slice(start, stop, stride), slice(first - outputs.start, last - outputs.start)
 
 
+def unit_output(problem: ConvProblem) -> Triple:
+    """What stride 1 would give."""
+    d, h, w = (
+        (size - 1) * stride + 1 if size else 0
+        for size, stride in zip(problem.output, problem.stride, strict=True)
+    )
+    return d, h, w
+
+
 def tap_slices(
     problem: ConvProblem | PoolProblem,
     tap: Triple,

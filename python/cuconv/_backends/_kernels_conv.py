@@ -9,7 +9,7 @@ from typing import Any
 
 from cuconv._arguments import FAMILIES
 from cuconv._backends._operands import Operands, element_strides
-from cuconv._backends._protocol import Array, Candidate, ConvOptions, Direction
+from cuconv._backends._protocol import Array, Candidate, ConvExecutor, ConvOptions, Direction
 from cuconv._backends._rules import gpu_estimate, gpu_rates, not_for_auto_on_gpu
 from cuconv._problem import ConvCall, ConvProblem
 from cuconv.errors import UnsupportedError
@@ -189,7 +189,9 @@ class ConvKernels:
             raise UnsupportedError("; ".join(c.reason for c in able) + can)
         return min(supported, key=lambda c: c.cost)
 
-    def conv(self, direction: Direction, problem: ConvProblem, options: ConvOptions) -> KernelConv:
+    def conv(
+        self, direction: Direction, problem: ConvProblem, options: ConvOptions
+    ) -> ConvExecutor:
         best = self._decide_once(direction, problem, options)
         return KernelConv(
             self, direction, problem, options, best.algo, best.variant, best.workspace_bytes

@@ -77,9 +77,14 @@ class ConvExecutor(Protocol):
     `bias` has as many elements as `out` has channels; None for weight_grad.
     """
 
-    algo: str
-    variant: str
-    workspace_bytes: int
+    @property
+    def algo(self) -> str: ...
+
+    @property
+    def variant(self) -> str: ...
+
+    @property
+    def workspace_bytes(self) -> int: ...
 
     def __call__(self, a: Array, b: Array, bias: Array | None, out: Array) -> None: ...
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal
 
+from cuconv._backends import _full_plane
+from cuconv._backends._cupy_fft import CupyFullPlane
 from cuconv._backends._kernels import KernelBackend
-from cuconv._backends._kernels_conv import KernelConv, QuickCall
+from cuconv._backends._kernels_conv import STATUS, KernelConv, QuickCall
 from cuconv._backends._operands import CudaOperands
-from cuconv._backends._protocol import Array
-from cuconv._problem import ConvCall
+from cuconv._backends._protocol import Array, Candidate, ConvExecutor, ConvOptions, Direction
+from cuconv._backends._rules import gpu_estimate, gpu_rates
+from cuconv._problem import ConvCall, ConvProblem
 from cuconv.errors import CudaUnavailableError
 
 
@@ -66,6 +71,44 @@ class CudaBackend(KernelBackend):
 
         with cupy.cuda.Device(self.device_id):
             return cupy.empty(shape, dtype)
+
+    def _best(
+        self, family: str, direction: Direction, problem: ConvProblem, options: ConvOptions
+    ) -> Candidate:
+        """Of the fft family also whole planes by cuFFT, where asked for by name."""
+        best = super()._best(family, direction, problem, options)
+        if family != "fft" or self.forced_variant not in (None, _full_plane.NAME):
+            return best
+        found = self._full_plane(direction, problem, options)
+        if self.forced_variant is not None:
+            return found
+        if not (best.supported or found.supported):
+            return replace(best, reason=f"{best.reason}; {found.reason}")
+        by_name = options.algo in ("fft", "autotune")
+        if best.supported and not (by_name and found.cost < best.cost):
+            return best
+        return found
+
+    def _full_plane(
+        self, direction: Direction, problem: ConvProblem, options: ConvOptions
+    ) -> Candidate:
+        name = _full_plane.NAME
+        plan = _full_plane.plan_of(direction, problem, options.workspace_limit)
+        if plan.refusal:
+            return Candidate("fft", False, f"{name}: {plan.refusal}", 0, math.inf, name, STATUS)
+        rates = gpu_rates(self._module.compute_capability())
+        found = gpu_estimate(plan.counted, problem, options.precision, rates)
+        held_back = "when asked for by name: it makes cuFFT plans, which no CUDA graph captures"
+        return Candidate(
+            "fft", True, "", plan.workspace, found.seconds, name, STATUS, found.parts, held_back
+        )
+
+    def conv(
+        self, direction: Direction, problem: ConvProblem, options: ConvOptions
+    ) -> ConvExecutor:
+        if self._decide_once(direction, problem, options).variant == _full_plane.NAME:
+            return CupyFullPlane(self.device_id, direction, problem, options)
+        return super().conv(direction, problem, options)
 
     def _quick(self, conv: KernelConv, call: ConvCall) -> QuickCall:
         """Kernels get addresses alone: all else about arrays of the same strides is known."""

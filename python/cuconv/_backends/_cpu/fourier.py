@@ -34,10 +34,9 @@ from cuconv._backends._cpu.blocks import (
     pieces,
     spans,
     split,
-    triple_of,
 )
 from cuconv._backends._cpu.epilogue import Epilogue
-from cuconv._backends._geometry import at
+from cuconv._backends._geometry import at, unit_output
 from cuconv._backends._protocol import Array
 from cuconv._problem import ConvProblem, Triple, window_span
 
@@ -80,14 +79,6 @@ def tile_lengths(output: Triple, reach: Triple, most: int) -> Triple:
 
 def axis_cost(output: int, reach: int, length: int) -> float:
     return -(-output // (length - reach + 1)) * length * (4 + math.log2(length))
-
-
-def unit_output(problem: ConvProblem) -> Triple:
-    """What stride 1 would give."""
-    return triple_of(
-        (size - 1) * stride + 1 if size else 0
-        for size, stride in zip(problem.output, problem.stride, strict=True)
-    )
 
 
 def tile_count(problem: ConvProblem, lengths: Triple) -> int:
