@@ -60,10 +60,8 @@ void dispatch_accumulator(const FftCall& call, F f) {
 }
 
 template <typename Acc>
-FftRoots<typename Spectrum<Acc>::Real> roots_for(const FftPlan& plan) {
-  using Real = typename Spectrum<Acc>::Real;
-  using Wide = std::conditional_t<std::is_same_v<Real, float>, double, long double>;
-  return fft_roots<Real, Wide>(plan.shape.log_width);
+const FftRoots<typename Spectrum<Acc>::Real>& roots_for(const FftPlan& plan) {
+  return kept_fft_roots<typename Spectrum<Acc>::Real>(plan.shape.log_width);
 }
 
 template <typename Acc>

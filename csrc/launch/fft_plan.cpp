@@ -1,6 +1,7 @@
 #include "launch/fft_plan.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <utility>
 
@@ -237,6 +238,36 @@ Work fft_work(DType dtype, const FftPlan& plan, const Work& product) {
   work.bytes = plan.work.bytes;
   work.launches = plan.fused ? 2 : 3 + product.launches;
   return work;
+}
+
+// ---- roots of unity ----
+
+namespace {
+
+template <typename Real>
+using RootTables = std::array<FftRoots<Real>, kMostLogLength + 1>;
+
+template <typename Real, typename Wide>
+RootTables<Real> root_tables() {
+  RootTables<Real> tables;
+  for (int log_length = 0; log_length <= kMostLogLength; ++log_length)
+    tables[log_length] = fft_roots<Real, Wide>(log_length);
+  return tables;
+}
+
+const RootTables<float> kFloatRoots = root_tables<float, double>();
+const RootTables<double> kDoubleRoots = root_tables<double, long double>();
+
+}  // namespace
+
+template <>
+const FftRoots<float>& kept_fft_roots(int log_length) {
+  return kFloatRoots[log_length];
+}
+
+template <>
+const FftRoots<double>& kept_fft_roots(int log_length) {
+  return kDoubleRoots[log_length];
 }
 
 // ---- tensors as tiles ----

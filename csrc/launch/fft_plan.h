@@ -16,6 +16,7 @@
 #include <string>
 
 #include "kernels/fft/tile.h"
+#include "kernels/fft/twiddle.h"
 #include "launch/registry.h"
 #include "problem.h"
 
@@ -45,6 +46,11 @@ struct FftPlan {
 
 // Why it cannot, or "" and the plan.
 std::string plan_fft(Direction direction, const ConvProblem& p, const ConvRequest& request, FftPlan& plan);
+
+// Of a line of 2^log_length. Made when the module is loaded: a table takes the host 5 us, of float64 18 (on one
+// core, Zen 3), longer than the launch that wants it.
+template <typename Real>
+const FftRoots<Real>& kept_fft_roots(int log_length);
 
 // With that of the product between the transforms.
 Work fft_work(DType dtype, const FftPlan& plan, const Work& product);
