@@ -8,7 +8,7 @@ import pytest
 from cuconv._bench import cases, devices, roofline
 from cuconv._bench.cases import Choice
 from cuconv._bench.layers import Layer
-from cuconv._bench.run import Settings
+from cuconv._bench.settings import Settings
 
 # Asymmetric in everything that can be mixed up.
 TINY = {

@@ -15,10 +15,12 @@ from bench_helpers import settings, tiny, tiny_cases  # noqa: F401
 from cli_helpers import assert_one_line, run
 from cuconv._bench import cases, pictures, record
 from cuconv._bench.run import Run
+from cuconv._bench.sweep import Sweep
 from cuconv._cli import _bench_options
 
 pytestmark = pytest.mark.usefixtures("tiny")
-QUICK = ("--quick", "--group", "mixed", "--peer", "none", "--seconds", "0.0001")
+SWEEP = ("--quick", "--peer", "none", "--seconds", "0.0001")
+QUICK = (*SWEEP, "--group", "mixed")
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +70,9 @@ def test_the_record_has_a_name_and_replaces_none(capsys, here):
     assert_one_line(run(capsys, "bench", *QUICK, "--out", name), "exists", "--resume")
 
 
-def test_ctrl_c_and_resume(capsys, monkeypatch, here):
+@pytest.fixture
+def ctrl_c(monkeypatch):
+    """The user presses it in the second row of the one run that this is given to."""
     measure = Run.measure
 
     def interrupted(self, tell, minutes):
@@ -77,14 +81,18 @@ def test_ctrl_c_and_resume(capsys, monkeypatch, here):
             if number == 1:
                 raise KeyboardInterrupt
 
+        monkeypatch.setattr(Run, "measure", measure)
         measure(self, stop, minutes)
 
-    monkeypatch.setattr(Run, "measure", interrupted)
+    return lambda: monkeypatch.setattr(Run, "measure", interrupted)
+
+
+def test_ctrl_c_and_resume(capsys, ctrl_c, here):
+    ctrl_c()
     stopped = run(capsys, "bench", *QUICK, "--out", "a.json")
     assert stopped.code == 130
     assert "interrupted: 1 of 2 rows are kept" in stopped.err
-    assert "cuconv bench --resume a.json" in stopped.err
-    monkeypatch.setattr(Run, "measure", measure)
+    assert "cuconv bench run --resume a.json" in stopped.err
     again = run(capsys, "bench", "--resume", "a.json")
     assert again.code == 0, again.err
     assert record.read(here / "a.json")["complete"]
@@ -101,14 +109,61 @@ def test_a_wrong_result_ends_in_exit_code_1(capsys, monkeypatch):
 
 
 def test_a_sweep(capsys, here):
-    how = ("--quick", "--peer", "none", "--seconds", "0.0001", "--fix", "H=6", "--fix", "K=2")
-    outcome = run(capsys, "bench", "sweep", "--vary", "C", "--values", "2,4,8", *how)
+    how = ("--vary", "C", "--values", "2,4,8", "--fix", "H=6", "--fix", "K=2")
+    outcome = run(capsys, "bench", "sweep", *SWEEP, *how)
     assert outcome.code == 0, outcome.err
     assert "time ~ C^" in outcome.out
     (path,) = here.glob("cuconv-sweep-cpu-*.json")
     assert run(capsys, "bench", "report", path.name).code == 0
     assert path.with_suffix(".html").is_file()
-    assert_one_line(run(capsys, "bench", "--resume", path.name), "a sweep, which cannot go on")
+    again = "cuconv bench sweep --resume"
+    assert_one_line(run(capsys, "bench", "--resume", path.name), "is a sweep", again)
+    assert_one_line(run(capsys, "bench", "sweep", "--resume", path.name), "complete")
+
+
+def test_ctrl_c_in_a_sweep_and_resume(capsys, ctrl_c, here):
+    how = ("--vary", "N", "--vary", "C", "--fix", "H=6", "--fix", "C=2", "--fix", "K=2")
+    ctrl_c()
+    stopped = run(capsys, "bench", "sweep", *SWEEP, *how, "--out", "a.json")
+    assert stopped.code == 130
+    assert "interrupted: 1 of 6 rows are kept" in stopped.err
+    assert "cuconv bench sweep --resume a.json" in stopped.err
+    (kept,) = record.read(here / "a.json")["rows"]
+    again = run(capsys, "bench", "sweep", "--resume", "a.json")
+    assert again.code == 0, again.err
+    assert "time ~ N^" in again.out
+    assert "time ~ C^" in again.out
+    found = record.read(here / "a.json")
+    assert found["complete"]
+    assert found["rows"][0]["sides"] == kept["sides"]
+    assert len({row["key"] for row in found["rows"]}) == len(found["rows"]) == 6
+    assert_one_line(run(capsys, "bench", "sweep", "--resume", "a.json"), "complete")
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"vary": "Q"}, "vary"),
+        ({"values": []}, "values"),
+        ({"values": [1, 0]}, "values"),
+        ({"values": "1"}, "values"),
+        ({"fixed": [["Q", 1]]}, "fixed"),
+        ({"fixed": [["N", "1"]]}, "fixed"),
+        ({"fixed": [[["N"], 1]]}, "fixed"),
+        ({"fixed": [1]}, "sweeps"),
+        ({"kind": ["float32"]}, "kind"),
+        ({"direction": "back"}, "direction"),
+        ({"layout": None}, "layout"),
+        ({"more": 1}, "more"),
+    ],
+)
+def test_edited_sweeps_are_one_line(capsys, here, changes, word):
+    content = record.new("sweep", settings(groups=()).as_json(), "cuconv bench sweep")
+    content["device"] = {"device": "cpu", "model": ""}
+    content["sweeps"] = [Sweep("N", (1, 2)).as_json() | changes]
+    record.write(here / "a.json", content)
+    said = run(capsys, "bench", "sweep", "--resume", "a.json")
+    assert_one_line(said, "no sweeps to go on with", word)
 
 
 def test_groups_are_listed_with_their_rows(capsys, here):
@@ -145,6 +200,8 @@ def test_every_group_has_rows_with_names_of_their_own(group):
         (("--device", "cuda"), ("cuconv info",)),
         (("--resume", "nothing.json"), ("cannot read nothing.json",)),
         (("--resume", "nothing.json", "--group", "vgg"), ("leave out --group",)),
+        (("sweep", "--resume", "nothing.json"), ("cannot read nothing.json",)),
+        (("sweep", "--resume", "nothing.json", "--vary", "C"), ("leave out --vary",)),
         (("run", "more"), ("more",)),
         (("report",), ("FILES",)),
         (("report", "nothing.json"), ("cannot read nothing.json",)),

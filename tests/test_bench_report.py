@@ -306,9 +306,7 @@ def test_a_sweep_fits_what_it_measured(tmp_path):
     cases = swept.cases()
     assert [c.x_shape for c in cases] == [(2, n, 6, 6) for n in (2, 4, 8)]
     assert [c.w_shape for c in cases] == [(n, n, 3, 3) for n in (2, 4, 8)]
-    content = record.new("sweep", settings().as_json(), "cuconv bench sweep")
-    content["sweeps"] = [swept.as_json()]
-    Run(settings(), tmp_path / "s.json", content, cases).measure()
+    Run.begin(settings(), tmp_path / "s.json", "cuconv bench sweep", [swept]).measure()
     found = record.read(tmp_path / "s.json")
     for n, row in zip((2, 4, 8), found["rows"], strict=True):
         row["sides"]["cuconv plan"]["ms"] = 0.5 * n**1.75

@@ -126,9 +126,10 @@ def read(path: Path) -> dict[str, Any]:
 
 def check(record: dict[str, Any]) -> None:
     """Raises KeyError or TypeError for what is not as docs/bench.md says."""
-    for name in ("date", "commit", "command", "method", "versions", "settings", "complete"):
+    for name in ("purpose", "date", "commit", "command", "method", "versions", "settings"):
         record[name]
-    record["device"]["device"], record["device"]["model"], record["state_before"].items()
+    record["complete"], record["state_before"].items()
+    record["device"]["device"], record["device"]["model"]
     for row in record["rows"]:
         for name in ("key", "group", "name", "of", "kind", "direction", "layout", "x_shape"):
             row[name]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cuconv
 from cuconv._bench import memory, record, roofline
-from cuconv._bench.cases import DIRECTIONS, GROUPS, KINDS, LAYOUTS, Case, Choice, cases_of
+from cuconv._bench.cases import KINDS, Case, cases_of
 from cuconv._bench.devices import CpuDevice, Device
 from cuconv._bench.exact import Check, WrongResult, make_check
 from cuconv._bench.peers import KNOWN, Peer, find_peers
+from cuconv._bench.settings import Settings
 from cuconv._bench.sides import (
     REFUSALS,
     Buffers,
@@ -27,75 +27,10 @@ from cuconv._bench.sides import (
     poison,
 )
 from cuconv._bench.statistics import paired_ratio
+from cuconv._bench.sweep import Sweep, sweeps_of
 from cuconv._bench.timing import timed
 
 LIMIT_TIMES = 8
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides what a run measures; kept in its record, so that it can go on."""
-
-    choice: Choice
-    device: str
-    threads: int = 2
-    peers: tuple[str, ...] = ()
-    algos: tuple[str, ...] = ("auto",)
-    seconds: float = 1.0
-    rounds: int = 9  # of a side at the least
-    cold: bool = True
-    heuristics: bool = False  # let cuDNN choose without trying
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, found: dict[str, Any]) -> Settings:
-        try:
-            rest: dict[str, Any] = {name: as_tuple(value) for name, value in found.items()}
-            choice: dict[str, Any] = {k: as_tuple(v) for k, v in rest.pop("choice").items()}
-            made = cls(choice=Choice(**choice), **rest)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise record.RecordError(f"no settings to go on with ({error})") from None
-        if wrong := made.wrong():
-            raise record.RecordError(f"no settings to go on with ({', '.join(wrong)} is wrong)")
-        return made
-
-    def wrong(self) -> list[str]:
-        """Names of what no run can go by, in a record that was edited."""
-        of = self.choice
-        right = {
-            "groups": among(of.groups, GROUPS),
-            "kinds": among(of.kinds, KINDS),
-            "directions": among(of.directions, DIRECTIONS),
-            "layouts": among(of.layouts, LAYOUTS),
-            "batches": isinstance(of.batches, tuple) and all(map(is_count, of.batches)),
-            "limit": of.limit is None or is_count(of.limit),
-            "device": self.device in ("cpu", "cuda"),
-            "threads": is_count(self.threads),
-            "peers": among(self.peers, KNOWN.get(str(self.device), ())),
-            "algos": isinstance(self.algos, tuple)
-            and bool(self.algos)
-            and all(isinstance(name, str) for name in self.algos),
-            "seconds": type(self.seconds) in (int, float) and 0 < self.seconds < math.inf,
-            "rounds": is_count(self.rounds),
-            "cold": isinstance(self.cold, bool),
-            "heuristics": isinstance(self.heuristics, bool),
-        }
-        return [name for name, good in right.items() if not good]
-
-
-def among(names: Any, known: Iterable[str]) -> bool:
-    return isinstance(names, tuple) and all(name in list(known) for name in names)
-
-
-def is_count(value: Any) -> bool:
-    return type(value) is int and value > 0
-
-
-def as_tuple(value: Any) -> Any:
-    """JSON has lists alone."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 class Broken(Exception):
@@ -273,6 +208,13 @@ Tell = Callable[[Case, int, int], None]  # which case begins, its number, how ma
 def nothing(case: Case, number: int, total: int) -> None: ...
 
 
+def cases_in(content: dict[str, Any], settings: Settings) -> list[Case]:
+    """What a record is to hold."""
+    if content["purpose"] == "sweep":
+        return [case for one in sweeps_of(content) for case in one.cases()]
+    return cases_of(settings.choice)
+
+
 @dataclass
 class Run:
     """A record that grows. `measure` returns when all is measured, when the time is over, or raises
@@ -285,24 +227,33 @@ class Run:
 
     @classmethod
     def begin(
-        cls, settings: Settings, path: Path, command: str, cases: list[Case] | None = None
+        cls, settings: Settings, path: Path, command: str, sweeps: Sequence[Sweep] = ()
     ) -> Run:
-        content = record.new("run", settings.as_json(), command)
-        return cls(settings, path, content, cases or cases_of(settings.choice))
+        """With sweeps it is these that are measured."""
+        content = record.new("sweep" if sweeps else "run", settings.as_json(), command)
+        if sweeps:
+            content["sweeps"] = [one.as_json() for one in sweeps]
+        return cls(settings, path, content, cases_in(content, settings))
 
     @classmethod
-    def resume(cls, path: Path) -> Run:
+    def resume(cls, path: Path, purpose: str = "run") -> Run:
         content = record.read(path)
-        if content["purpose"] != "run":
-            raise record.RecordError(f"{path} is a {content['purpose']}, which cannot go on")
+        if content["purpose"] != purpose:
+            raise record.RecordError(
+                f"{path} is a {content['purpose']}: cuconv bench {content['purpose']} --resume "
+                "goes on with it"
+            )
         settings = Settings.from_json(content["settings"])
         if content["commit"] != record.commit():
             raise record.RecordError(
                 f"{path} is of commit {content['commit'][:12]}, this is "
                 f"{record.commit()[:12]}: their rows are not mixed"
             )
+        running = cls(settings, path, content, cases_in(content, settings))
+        if content["complete"] and not running.missing_cases():
+            raise record.RecordError(f"{path} is complete: there is nothing to go on with")
         content.setdefault("resumed", []).append(record.now())
-        return cls(settings, path, content, cases_of(settings.choice))
+        return running
 
     def missing_cases(self) -> list[Case]:
         done = {row["key"] for row in self.content["rows"]}

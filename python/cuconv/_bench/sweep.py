@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from cuconv._bench.cases import Case, conv_case
+from cuconv._bench.cases import DIRECTIONS, KINDS, LAYOUTS, Case, conv_case
 from cuconv._bench.layers import Layer
+from cuconv._bench.record import RecordError
+from cuconv._bench.settings import among, as_tuple, is_count
 from cuconv._bench.statistics import Growth, growth
 
 # Each from where a call's own cost no longer hides the work, to where it takes some tenths of a
@@ -50,6 +52,36 @@ class Sweep:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Sweep:
+        made = cls(**{name: as_tuple(value) for name, value in found.items()})
+        fixed = tuple((str(name), value) for name, value in made.fixed)
+        return replace(made, fixed=fixed)
+
+    def wrong(self) -> list[str]:
+        """Names of what no sweep can go by, in a record that was edited."""
+        values, sizes = self.values, dict(self.fixed)
+        right = {
+            "vary": among((self.vary,), VALUES),
+            "values": isinstance(values, tuple) and bool(values) and all(map(is_count, values)),
+            "fixed": among(tuple(sizes), FIXED) and all(map(is_count, sizes.values())),
+            "kind": among((self.kind,), KINDS),
+            "direction": among((self.direction,), DIRECTIONS),
+            "layout": among((self.layout,), LAYOUTS),
+        }
+        return [name for name, good in right.items() if not good]
+
+
+def sweeps_of(record: dict[str, Any]) -> list[Sweep]:
+    """Raises RecordError."""
+    try:
+        found = [Sweep.from_json(one) for one in record["sweeps"]]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RecordError(f"no sweeps to go on with ({error})") from None
+    if wrong := [name for one in found for name in one.wrong()]:
+        raise RecordError(f"no sweeps to go on with ({', '.join(wrong)} is wrong)")
+    return found
 
 
 def points(record: dict[str, Any], sweep: dict[str, Any]) -> dict[str, list[tuple[int, float]]]:

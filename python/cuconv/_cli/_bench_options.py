@@ -91,7 +91,10 @@ def how_options(function: Any) -> Any:
         ),
         click.option("--quick", is_flag=True, help="A first look: few layers, little time."),
         click.option(
-            "--out", type=FILE, help="The record.  [default: cuconv-bench-DEVICE-DATE.json]"
+            "--out", type=FILE, help="The record.  [default: cuconv-COMMAND-DEVICE-DATE.json]"
+        ),
+        click.option(
+            "--resume", type=FILE, help="Go on with an unfinished record, as it was begun."
         ),
     ]  # fmt: skip
     for option in reversed(options):
@@ -139,9 +142,27 @@ def new_path(out: Path | None, device: str, purpose: str) -> Path:
         names = (f"{day}{f'-{n}' if n > 1 else ''}.json" for n in range(1, 10_000))
         return next(path for path in map(Path, names) if not path.exists())
     if out.exists():
-        hint = "go on with it by --resume, or name" if purpose == "run" else "name"
-        raise CliError(f"{out} exists: {hint} another file")
+        raise CliError(f"{out} exists: go on with it by --resume, or name another file")
     return out
+
+
+def resumed(context: click.Context, path: Path, allowed: tuple[str, ...] = ()) -> Run:
+    """The run or sweep of a record. No other option may stand beside it but those allowed."""
+    if more := given(context, ("resume", *allowed)):
+        raise CliError(f"--resume goes on as the record was begun: leave out {more[0]}")
+    return Run.resume(path, str(context.command.name))
+
+
+def given(context: click.Context, allowed: tuple[str, ...]) -> list[str]:
+    """Options that the user has written."""
+    source = click.core.ParameterSource.COMMANDLINE
+    return [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in allowed
+        and parameter.name is not None
+        and context.get_parameter_source(parameter.name) == source
+    ]
 
 
 def command_line() -> str:
@@ -180,9 +201,8 @@ def carried_out(run: Run, minutes: float | None, context: click.Context) -> None
     done, planned = len(run.content["rows"]), run.content["planned"]
     if done < planned:
         word = "interrupted" if interrupted else "the time is over"
-        again = "cuconv bench --resume" if run.content["purpose"] == "run" else ""
-        hint = f"; go on with: {again} {shlex.quote(str(run.path))}" if again else ""
-        click.echo(f"{word}: {done} of {planned} rows are kept{hint}", err=True)
+        again = f"cuconv bench {run.content['purpose']} --resume {shlex.quote(str(run.path))}"
+        click.echo(f"{word}: {done} of {planned} rows are kept; go on with: {again}", err=True)
     if interrupted:
         context.exit(INTERRUPTED)
     if faults(run.content):

@@ -12,11 +12,11 @@ from rich.table import Table
 from cuconv._backends import cuda
 from cuconv._bench import cases, summary
 from cuconv._bench.cases import GROUPS, USUAL, Choice
-from cuconv._bench.run import Run, Settings
+from cuconv._bench.run import Run
+from cuconv._bench.settings import Settings
 from cuconv._bench.sides import ALGOS
 from cuconv._bench.statistics import Ratio
 from cuconv._cli._bench_options import (
-    FILE,
     POSITIVE,
     QUICK_ROUNDS,
     QUICK_SECONDS,
@@ -30,6 +30,7 @@ from cuconv._cli._bench_options import (
     kinds_of,
     new_path,
     peers_of,
+    resumed,
 )
 from cuconv._cli._errors import CliError
 
@@ -54,7 +55,6 @@ QUICK_LIMIT = 2
     "--minutes", type=Amount(),
     help="Begin no row after so long; what matters most comes first.",
 )  # fmt: skip
-@click.option("--resume", type=FILE, help="Go on with an unfinished record, as it was begun.")
 @click.option("--list", "listed", is_flag=True, help="Show groups and numbers of rows, only.")
 @how_options
 @click.pass_context
@@ -77,12 +77,7 @@ def run(
       cuconv bench run --resume cuconv-bench-cpu-2026-11-25.json
     """
     if resume:
-        changed = given(context, allowed=("resume", "minutes"))
-        if changed:
-            raise CliError(f"--resume goes on as the record was begun: leave out {changed[0]}")
-        running = Run.resume(resume)
-        if running.content["complete"] and not running.missing_cases():
-            raise CliError(f"{resume} is complete: there is nothing to go on with")
+        running = resumed(context, resume, allowed=("minutes",))
     else:
         settings = settings_of(**options)
         if listed:
@@ -94,18 +89,6 @@ def run(
         carried_out(running, minutes, context)
     finally:
         show(running.content)
-
-
-def given(context: click.Context, allowed: tuple[str, ...]) -> list[str]:
-    """Options that the user has written."""
-    source = click.core.ParameterSource.COMMANDLINE
-    return [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name not in allowed
-        and parameter.name is not None
-        and context.get_parameter_source(parameter.name) == source
-    ]
 
 
 def settings_of(

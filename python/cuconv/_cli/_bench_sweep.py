@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from cuconv._bench import record
 from cuconv._bench import sweep as sweeping
 from cuconv._bench.cases import Choice
-from cuconv._bench.run import Run, Settings
+from cuconv._bench.run import Run
+from cuconv._bench.settings import Settings
 from cuconv._bench.sweep import FIXED, VALUES, Sweep
 from cuconv._cli._bench_options import (
     QUICK_ROUNDS,
@@ -24,6 +24,7 @@ from cuconv._cli._bench_options import (
     kinds_of,
     new_path,
     peers_of,
+    resumed,
 )
 from cuconv._cli._bench_run import algos_of
 from cuconv._cli._errors import CliError
@@ -69,18 +70,38 @@ class Values(click.ParamType):
 @click.pass_context
 def sweep(
     context: click.Context,
-    varied: tuple[str, ...],
-    values: tuple[int, ...] | None,
-    fixed: tuple[tuple[str, int], ...],
+    resume: Path | None,
     out: Path | None,
-    **how: Any,
+    **options: Any,
 ) -> None:
     """Vary one size of a convolution and fix the others: times, and the exponent they grow by.
 
+    The record is written after every row, so Ctrl-C keeps what there is.
+
     \b
-    Example:
+    Examples:
       cuconv bench sweep --vary C --values 16,32,64,128 --fix H=28
+      cuconv bench sweep --resume cuconv-sweep-cpu-2026-11-25.json
     """
+    if resume:
+        running = resumed(context, resume)
+    else:
+        settings, sweeps = what_and_how(**options)
+        path = new_path(out, settings.device, "sweep")
+        running = Run.begin(settings, path, command_line(), sweeps)
+    try:
+        carried_out(running, None, context)
+    finally:
+        for line in sweeping.lines(running.content):
+            click.echo(line)
+
+
+def what_and_how(
+    varied: tuple[str, ...],
+    values: tuple[int, ...] | None,
+    fixed: tuple[tuple[str, int], ...],
+    **how: Any,
+) -> tuple[Settings, list[Sweep]]:
     varied = tuple(dict.fromkeys(varied)) or USUAL
     if values and len(varied) != 1:
         raise CliError("--values are of one size: give one --vary with them")
@@ -112,16 +133,7 @@ def sweep(
         how["cold"],
         how["heuristics"],
     )
-    path = new_path(out, device, "sweep")
-    cases = [case for one_sweep in sweeps for case in one_sweep.cases()]
-    content = record.new("sweep", settings.as_json(), command_line())
-    content["sweeps"] = [one_sweep.as_json() for one_sweep in sweeps]
-    running = Run(settings, path, content, cases)
-    try:
-        carried_out(running, None, context)
-    finally:
-        for line in sweeping.lines(content):
-            click.echo(line)
+    return settings, sweeps
 
 
 def one(values: tuple[str, ...], option: str, usual: str) -> str:
