@@ -175,6 +175,17 @@ def test_groups_are_listed_with_their_rows(capsys, here):
     assert not list(here.iterdir())
 
 
+def test_rows_that_there_are_none_of_are_told(capsys):
+    how = ("--group", "pooling", "--group", "vgg", "--group", "inception", "--batch", "1")
+    said = run(
+        capsys, "bench", "--list", *how, "--direction", "forward", "--direction", "input_grad"
+    )
+    assert said.code == 0
+    told = "left out: pooling, inception without input_grad: only convolutions have them\n"
+    assert said.err == told
+    assert run(capsys, "bench", "--list", *how, "--dtype", "float16").err == ""
+
+
 @pytest.mark.parametrize("group", [g for g in cases.GROUPS if g != "mixed"])
 def test_every_group_has_rows_with_names_of_their_own(group):
     found = cases.cases_of(cases.Choice((group,), batches=(1, 8)))

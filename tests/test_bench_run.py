@@ -148,8 +148,70 @@ def test_a_peer_that_refuses_is_left_out_of_the_row(tmp_path, beside):
 
     beside(Twin("picky", refuse))
     (row,) = measured(tmp_path / "r.json", limit=1)["rows"]
-    assert row["skipped_sides"] == {"picky": "no engine"}
+    assert row["skipped_sides"] == {"picky": "failed: no engine"}
     assert row["ratio"] is None
+
+
+class LibraryError(Exception):
+    """As OpenCV's: of none of Python's kinds."""
+
+
+@pytest.mark.parametrize("good", [0, 1, 3, 6])
+def test_whatever_a_peer_raises_costs_its_own_times_alone(tmp_path, beside, good):
+    """While it is checked, timed (from the third call on), and checked once more."""
+    calls = []
+
+    def spoil(y):
+        calls.append(0)
+        if len(calls) > good:
+            raise LibraryError("\nwrong argument\nin filter.cpp")
+        return y
+
+    beside(Twin("strange", spoil), Twin())
+    found = measured(tmp_path / "r.json")
+    assert found["complete"]
+    assert not faults(found)
+    for row in found["rows"]:
+        assert row["skipped_sides"]["strange"].endswith("failed: wrong argument")
+        assert set(row["sides"]) == {"cuconv plan", "cuconv one-shot", "twin"}
+
+
+def test_a_peer_that_cannot_make_its_side_ready_is_left_out_of_the_row(tmp_path, beside):
+    def broken(buffers):
+        raise LibraryError
+
+    twin = Twin("strange")
+    twin.sides = broken
+    beside(twin, Twin())
+    (row,) = measured(tmp_path / "r.json", limit=1)["rows"]
+    assert row["skipped_sides"] == {"strange": "failed: LibraryError"}
+    assert row["beside"] == "twin"
+
+
+def test_a_peer_that_cannot_be_opened_is_missing(tmp_path, monkeypatch):
+    def broken(name, package):
+        raise LibraryError("no driver\nat all")
+
+    monkeypatch.setattr("cuconv._bench.peers.opencv.installed", broken)
+    found = measured(tmp_path / "r.json", peers=("opencv",), limit=1)
+    assert found["missing"] == {"opencv": "opencv failed: no driver"}
+    assert found["complete"]
+
+
+@pytest.mark.parametrize("good", [0, 1, 2])
+def test_ctrl_c_in_a_peers_call_ends_the_run(tmp_path, beside, good):
+    calls = []
+
+    def spoil(y):
+        calls.append(0)
+        if len(calls) > good:
+            raise KeyboardInterrupt
+        return y
+
+    beside(Twin("strange", spoil))
+    with pytest.raises(KeyboardInterrupt):
+        measured(tmp_path / "r.json")
+    assert record.read(tmp_path / "r.json")["rows"] == []
 
 
 def test_a_peer_that_finds_no_memory_while_timed_is_left_out_of_the_row(tmp_path, beside):
@@ -163,7 +225,7 @@ def test_a_peer_that_finds_no_memory_while_timed_is_left_out_of_the_row(tmp_path
 
     beside(Twin(), Twin("greedy", spoil))
     (row,) = measured(tmp_path / "r.json", limit=1)["rows"]
-    assert row["skipped_sides"] == {"greedy": "out of memory"}
+    assert row["skipped_sides"] == {"greedy": "failed: out of memory"}
     assert set(row["sides"]) == {"cuconv plan", "cuconv one-shot", "twin"}
 
 

@@ -284,6 +284,16 @@ def is_sensible(case: Case) -> bool:
     return case.direction == "forward" and case.precision == "ieee"
 
 
+def left_out(choice: Choice) -> str:
+    """In words, which rows there are none of for `is_sensible`; empty where none are missed."""
+    words = [name for name in choice.directions if name != "forward"]
+    words += [name for name in choice.kinds if KINDS[name][1] != "ieee"]
+    others = [name for name in choice.groups if plain_cases(name, None)[0].of != "conv"]
+    if not words or not others:
+        return ""
+    return f"{', '.join(others)} without {', '.join(words)}: only convolutions have them"
+
+
 def in_layout(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
     if layout == "NCHW" or len(shape) != 4:
         return shape

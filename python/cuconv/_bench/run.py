@@ -17,10 +17,10 @@ from cuconv._bench.exact import Check, WrongResult, make_check
 from cuconv._bench.peers import KNOWN, Peer, find_peers
 from cuconv._bench.settings import Settings
 from cuconv._bench.sides import (
-    REFUSALS,
     Buffers,
     Side,
     Skipped,
+    failure,
     first_line,
     make_buffers,
     own_sides,
@@ -110,12 +110,11 @@ def measured_with(buffers: Buffers, lab: Lab) -> dict[str, Any]:
     for side in [*more, *peer_sides(buffers, lab)]:
         if isinstance(side, Skipped):
             row["skipped_sides"][side.name] = side.reason
-        elif verdict := refused(side, check, row, lab.device):
-            row["wrong" if verdict.startswith("wrong") else "skipped_sides"][side.name] = verdict
-        else:
+        elif counts(side, check, row, lab.device):
             ready.append(side)
     if lab.device.name == "cpu" and buffers.case.of == "conv":
-        row |= memory.of_plan(buffers, lab.settings.algos[0])
+        with own_calls():
+            row |= memory.of_plan(buffers, lab.settings.algos[0])
     settings = lab.settings
     found, dropped = timed(ready, lab.device, buffers.count, settings.seconds, settings.rounds)
     if own.name in dropped:
@@ -124,10 +123,8 @@ def measured_with(buffers: Buffers, lab: Lab) -> dict[str, Any]:
     ready = [side for side in ready if side.name not in dropped]
     with own_calls():
         checked(own, check, lab.device)
-    for side in ready[1:]:
-        if verdict := refused(side, check, row, lab.device):
-            row["wrong"][side.name] = f"after it was timed: {verdict}"
-    ready = [side for side in ready if side.name not in row["wrong"]]
+    again = "after it was timed: "
+    ready = [own, *(side for side in ready[1:] if counts(side, check, row, lab.device, again))]
     plain = ("algo", "variant", "workspace_bytes")
     row["sides"] = {
         side.name: {
@@ -153,9 +150,9 @@ def own_calls() -> Iterator[None]:
     """What they raise fails a row, and not the run; only a CUDA error ends that."""
     try:
         yield
-    except (cuconv.CudaError, cuconv.UnsupportedError, MemoryError):
+    except (cuconv.CudaError, cuconv.UnsupportedError, MemoryError, WrongResult):
         raise
-    except REFUSALS as error:
+    except Exception as error:
         raise Broken(f"a call raises {type(error).__name__}: {first_line(error)}") from error
 
 
@@ -164,8 +161,8 @@ def peer_sides(buffers: Buffers, lab: Lab) -> list[Side | Skipped]:
     for name, peer in lab.peers.items():
         try:
             found += peer.sides(buffers)
-        except REFUSALS as error:
-            found.append(Skipped(name, first_line(error)))
+        except Exception as error:
+            found.append(Skipped(name, failure(error)))
     return found
 
 
@@ -177,17 +174,19 @@ def checked(side: Side, check: Check, device: Device) -> dict[str, float]:
     return check.errors(side.canonical(side.call(0)), side.peer)
 
 
-def refused(side: Side, check: Check, row: dict[str, Any], device: Device) -> str:
-    """Why a side does not count; empty, and its error in the row, if it does."""
+def counts(side: Side, check: Check, row: dict[str, Any], device: Device, when: str = "") -> bool:
+    """Whether a side does. The row has its errors then, else why not."""
     try:
         row["errors"][side.name] = checked(side, check, device)
     except WrongResult as error:
-        return f"wrong: {error}"
+        row["wrong"][side.name] = f"{when}wrong: {error}"
     except cuconv.CudaError:  # later calls would fail as well
         raise
-    except REFUSALS as error:
-        return first_line(error)
-    return ""
+    except Exception as error:
+        row["skipped_sides"][side.name] = when + failure(error)
+    else:
+        return True
+    return False
 
 
 def beside_fastest(row: dict[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,6 @@ from cuconv._bench.devices import Call, Device
 MOST_SETS = 2048
 COPIES = 3  # of the operands: peers may want them in layouts of their own
 ALGOS = ("auto", "autotune", *FAMILIES)
-# What a library raises that cannot do a case; a cuconv.CudaError is none, for it ends all.
-REFUSALS = (RuntimeError, ValueError, TypeError, NotImplementedError, MemoryError)
 WITH_OUT = ("relu",)  # timed with out= on the CPU, too, cuconv's and others'
 WITHOUT_OUT = ("sigmoid",)  # which have none
 
@@ -113,7 +111,12 @@ class Skipped:
 
 
 def first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def failure(error: Exception) -> str:
+    """Of a side that raises, whatever it raises: libraries have errors of their own."""
+    return f"failed: {first_line(error)}"
 
 
 # ---- cuconv's own ----

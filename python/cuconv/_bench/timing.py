@@ -12,7 +12,7 @@ from typing import Any
 
 import cuconv
 from cuconv._bench.devices import Device, host_milliseconds
-from cuconv._bench.sides import REFUSALS, Side, first_line
+from cuconv._bench.sides import Side, failure
 from cuconv._bench.statistics import FEWEST_ROUNDS
 
 MOST_ROUNDS = 200
@@ -89,9 +89,9 @@ def timed(
             step()
         except cuconv.CudaError:  # later calls would fail as well
             raise
-        except REFUSALS as error:
+        except Exception as error:
             found.pop(name, None)
-            dropped[name] = first_line(error)
+            dropped[name] = failure(error)
 
     def begin(name: str) -> None:
         found[name] = Timed(watches[name].turn(seconds, fewest))

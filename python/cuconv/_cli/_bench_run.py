@@ -80,6 +80,8 @@ def run(
         running = resumed(context, resume, allowed=("minutes",))
     else:
         settings = settings_of(**options)
+        if missed := cases.left_out(settings.choice):
+            click.echo(f"left out: {missed}", err=True)
         if listed:
             show_list(settings)
             return

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import Any, Protocol
 
 from cuconv._bench.devices import Device
-from cuconv._bench.sides import Buffers, Side, Skipped
+from cuconv._bench.sides import Buffers, Side, Skipped, failure
 
 # Of each device, in the order of importance: the name on the command line, and its module here.
 KNOWN = {
@@ -58,4 +58,6 @@ def find_peers(
             found[name] = module.open_peer(device, settings, stack)
         except Missing as reason:
             missing[name] = str(reason)
+        except Exception as error:
+            missing[name] = f"{name} {failure(error)}"
     return found, missing
