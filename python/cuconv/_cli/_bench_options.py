@@ -91,7 +91,9 @@ def how_options(function: Any) -> Any:
         ),
         click.option("--quick", is_flag=True, help="A first look: few layers, little time."),
         click.option(
-            "--out", type=FILE, help="The record.  [default: cuconv-COMMAND-DEVICE-DATE.json]"
+            "--out",
+            type=FILE,
+            help="The record.  [default: cuconv-bench-DEVICE-DATE.json, cuconv-sweep- of a sweep]",
         ),
         click.option(
             "--resume", type=FILE, help="Go on with an unfinished record, as it was begun."
