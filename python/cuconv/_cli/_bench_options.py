@@ -13,11 +13,13 @@ from typing import Any
 import click
 
 import cuconv
-from cuconv._backends import current_choice
+from cuconv._backends import cuda, current_choice
 from cuconv._bench import roofline
-from cuconv._bench.cases import DIRECTIONS, KINDS, LAYOUTS, Case
+from cuconv._bench.cases import DIRECTIONS, KINDS, LAYOUTS, Case, Choice
 from cuconv._bench.peers import KNOWN
 from cuconv._bench.run import Run, faults
+from cuconv._bench.settings import Settings
+from cuconv._bench.sides import ALGOS
 from cuconv._cli._device import device_option
 from cuconv._cli._errors import CliError
 from cuconv._cli._progress import progress_bar
@@ -104,6 +106,30 @@ def how_options(function: Any) -> Any:
     return function
 
 
+def settings_for(
+    choice: Choice,
+    device: str,
+    peers: tuple[str, ...],
+    algos: tuple[str, ...],
+    seconds: float | None,
+    threads: int,
+    cold: bool,
+    heuristics: bool,
+    quick: bool,
+) -> Settings:
+    return Settings(
+        choice,
+        device,
+        threads,
+        peers_of(tuple(dict.fromkeys(peers)), device),
+        algos_of(tuple(dict.fromkeys(algos)), device),
+        seconds or (QUICK_SECONDS if quick else SECONDS),
+        QUICK_ROUNDS if quick else ROUNDS,
+        cold,
+        heuristics,
+    )
+
+
 def device_of(name: str) -> str:
     if current_choice().name not in ("numpy", "cuda"):
         raise CliError(
@@ -128,6 +154,15 @@ def peers_of(names: tuple[str, ...], device: str) -> tuple[str, ...]:
         known = ", ".join(KNOWN[device])
         raise CliError(f"--peer {wrong[0]} is none of the {device}: there are {known}")
     return names
+
+
+def algos_of(names: tuple[str, ...], device: str) -> tuple[str, ...]:
+    known = list(ALGOS)
+    if device == "cuda":
+        known += sorted({name for name, *_ in cuda.module().conv_variants()})
+    if wrong := [name for name in names if name not in known]:
+        raise CliError(f"--algo {wrong[0]}: there are {', '.join(known)}")
+    return names or ("auto",)
 
 
 def kinds_of(names: tuple[str, ...], device: str) -> tuple[str, ...]:

@@ -9,19 +9,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cuconv._backends import cuda
 from cuconv._bench import cases, summary
 from cuconv._bench.cases import GROUPS, USUAL, Choice
 from cuconv._bench.run import Run
 from cuconv._bench.settings import Settings
-from cuconv._bench.sides import ALGOS
 from cuconv._bench.statistics import Ratio
 from cuconv._cli._bench_options import (
     POSITIVE,
-    QUICK_ROUNDS,
-    QUICK_SECONDS,
-    ROUNDS,
-    SECONDS,
     Amount,
     carried_out,
     command_line,
@@ -29,8 +23,8 @@ from cuconv._cli._bench_options import (
     how_options,
     kinds_of,
     new_path,
-    peers_of,
     resumed,
+    settings_for,
 )
 from cuconv._cli._errors import CliError
 
@@ -101,16 +95,10 @@ def settings_of(
     kinds: tuple[str, ...],
     directions: tuple[str, ...],
     layouts: tuple[str, ...],
-    peers: tuple[str, ...],
-    algos: tuple[str, ...],
-    seconds: float | None,
-    threads: int,
-    cold: bool,
-    heuristics: bool,
-    quick: bool,
+    **how: Any,
 ) -> Settings:
     device = device_of(device_name)
-    if quick:
+    if how["quick"]:
         limit, batches = limit or QUICK_LIMIT, batches or (1,) if device == "cpu" else batches
     choice = Choice(
         GROUPS if "all" in groups else tuple(dict.fromkeys(groups)) or USUAL,
@@ -122,26 +110,7 @@ def settings_of(
     )
     if not cases.cases_of(choice):
         raise CliError("no row is chosen: only convolutions have directions, tf32 and tf32x3")
-    return Settings(
-        choice,
-        device,
-        threads,
-        peers_of(tuple(dict.fromkeys(peers)), device),
-        algos_of(tuple(dict.fromkeys(algos)), device),
-        seconds or (QUICK_SECONDS if quick else SECONDS),
-        QUICK_ROUNDS if quick else ROUNDS,
-        cold,
-        heuristics,
-    )
-
-
-def algos_of(names: tuple[str, ...], device: str) -> tuple[str, ...]:
-    known = list(ALGOS)
-    if device == "cuda":
-        known += sorted({name for name, *_ in cuda.module().conv_variants()})
-    if wrong := [name for name in names if name not in known]:
-        raise CliError(f"--algo {wrong[0]}: there are {', '.join(known)}")
-    return names or ("auto",)
+    return settings_for(choice, device, **how)
 
 
 def wide_console() -> Console:

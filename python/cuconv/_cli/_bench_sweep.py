@@ -13,20 +13,15 @@ from cuconv._bench.run import Run
 from cuconv._bench.settings import Settings
 from cuconv._bench.sweep import FIXED, VALUES, Sweep
 from cuconv._cli._bench_options import (
-    QUICK_ROUNDS,
-    QUICK_SECONDS,
-    ROUNDS,
-    SECONDS,
     carried_out,
     command_line,
     device_of,
     how_options,
     kinds_of,
     new_path,
-    peers_of,
     resumed,
+    settings_for,
 )
-from cuconv._cli._bench_run import algos_of
 from cuconv._cli._errors import CliError
 
 USUAL = ("N", "C", "H", "R", "stride")
@@ -100,6 +95,10 @@ def what_and_how(
     varied: tuple[str, ...],
     values: tuple[int, ...] | None,
     fixed: tuple[tuple[str, int], ...],
+    device_name: str,
+    kinds: tuple[str, ...],
+    directions: tuple[str, ...],
+    layouts: tuple[str, ...],
     **how: Any,
 ) -> tuple[Settings, list[Sweep]]:
     varied = tuple(dict.fromkeys(varied)) or USUAL
@@ -107,33 +106,17 @@ def what_and_how(
         raise CliError("--values are of one size: give one --vary with them")
     if wrong := [name for name, _ in fixed if name in varied and len(varied) == 1]:
         raise CliError(f"{wrong[0]} cannot be fixed and varied")
-    device = device_of(how["device_name"])
-    kinds, directions, layouts = (
-        one(how[name], f"--{word}", usual)
-        for name, word, usual in (
-            ("kinds", "dtype", "float32"),
-            ("directions", "direction", "forward"),
-            ("layouts", "layout", "NCHW"),
-        )
-    )
-    kinds_of((kinds,), device)
+    device = device_of(device_name)
+    kind = one(kinds_of(kinds, device), "--dtype", "float32")
+    direction = one(directions, "--direction", "forward")
+    layout = one(layouts, "--layout", "NCHW")
     count = 3 if how["quick"] else None
     sweeps = [
-        Sweep(name, values or VALUES[name][:count], fixed, kinds, directions, layouts)
+        Sweep(name, values or VALUES[name][:count], fixed, kind, direction, layout)
         for name in varied
     ]
-    settings = Settings(
-        Choice((), (kinds,), (directions,), (layouts,)),
-        device,
-        how["threads"],
-        peers_of(tuple(dict.fromkeys(how["peers"])), device),
-        algos_of(tuple(dict.fromkeys(how["algos"])), device),
-        how["seconds"] or (QUICK_SECONDS if how["quick"] else SECONDS),
-        QUICK_ROUNDS if how["quick"] else ROUNDS,
-        how["cold"],
-        how["heuristics"],
-    )
-    return settings, sweeps
+    choice = Choice((), (kind,), (direction,), (layout,))
+    return settings_for(choice, device, **how), sweeps
 
 
 def one(values: tuple[str, ...], option: str, usual: str) -> str:
