@@ -1,7 +1,7 @@
 // Which of the three builds this is; CMake decides.
 //
 //   plain  nothing but execution
-//   asan   AddressSanitizer and UndefinedBehaviorSanitizer
+//   asan   AddressSanitizer
 //   race   every memory access of a kernel is checked against a shadow (emu/shadow.h)
 #pragma once
 
