@@ -1,6 +1,7 @@
 """Whole runs on tiny layers: what a record holds, how it goes on, and what it must not hide."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -414,6 +415,14 @@ def test_missing_peers_say_why(tmp_path, monkeypatch):
     assert not faults(found)
 
 
+def test_a_peer_that_is_not_installed_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(
+        peers.Missing, match='is not installed: pip install "opencv-python-headless"'
+    ):
+        peers.installed("cv2", "OpenCV")
+
+
 def test_a_module_that_breaks_is_a_missing_peer(monkeypatch):
     def broken(name):
         raise OSError("libsomething.so: cannot open")
@@ -433,6 +442,31 @@ def test_pytorch_agrees_in_all_directions_and_layouts(tmp_path, kind, limit):
     assert len(found["rows"]) == 6 * limit
     for row in found["rows"]:
         assert str(row["beside"]).startswith("PyTorch"), row["skipped_sides"]
+
+
+@pytest.mark.skipif(has("torch") is None, reason="PyTorch is not installed")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_pytorch_is_also_timed_with_filters_reordered_beforehand(tmp_path, layout):
+    """Forward float32 alone: the others have no such module, or not on every processor."""
+    how = {"layouts": (layout,), "directions": ("forward", "input_grad")}
+    kinds = {"kinds": ("float32", "float64")}
+    found = measured(tmp_path / "r.json", peers=("torch",), rounds=1, **how, **kinds)
+    assert not faults(found)
+    name = f"PyTorch {'NCHW' if layout == 'NCHW' else 'channels_last'} prepacked"
+    for row in found["rows"]:
+        timed = row["kind"] == "float32" and row["direction"] == "forward"
+        assert (name in row["sides"]) == timed, row["skipped_sides"]
+        assert not row["skipped_sides"]
+        if timed:
+            assert row["errors"][name]["largest"] < 1e-4
+
+
+@pytest.mark.skipif(has("torch") is None, reason="PyTorch is not installed")
+def test_a_pytorch_without_that_module_has_its_other_sides(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.mkldnn", None)
+    (row,) = measured(tmp_path / "r.json", peers=("torch",), limit=1)["rows"]
+    assert "torch.utils.mkldnn" in row["skipped_sides"]["PyTorch NCHW prepacked"]
+    assert row["beside"].startswith("PyTorch")
 
 
 @pytest.mark.parametrize("group", ["images", "pooling", "activations", "inception"])

@@ -191,7 +191,10 @@ WRONG = {
     "negative": (("--x", "1,-2,9,9", "--w", "2,-2,3,3"), "-2"),
     "huge": (("--x", f"{10**30},1,3", "--w", "1,1,3"), str(10**30)),
     "padding": ((*SMALL, "--padding", "1:2:3,4"), "BEFORE:AFTER"),
-    "padding word": ((*SMALL, "--padding", "some"), "--padding some"),
+    "padding word": (
+        (*SMALL, "--padding", "some"),
+        "--padding some: must be integers with commas between, or one of valid, same",
+    ),
     "dtype": ((*SMALL, "--dtype", "int8"), "int8"),
     "layout": ((*SMALL, "--layout", "CHWN"), "layout"),
     "seconds": ((*SMALL, "--seconds", "0"), "--seconds must be positive"),

@@ -21,13 +21,13 @@ PACKAGE = Path(__file__).resolve().parents[1]
 METHOD = (
     "Results are checked against float64 before they are timed. A round times every side once, in "
     "random order; operands rotate through more sets of buffers than twice the last cache holds. "
-    "On the CPU a side's turn is the mean of as many calls as fill 20 ms, with a tenth of a second "
-    "between sides because threads of BLAS and PyTorch spin after their work; filters stay the "
-    "same, results are allocated by each side (relu has out=), and cuconv's plan keeps its "
-    "filters. On a GPU turns are timed by events behind a kernel that waits until all is queued; "
-    "operands, filters and results rotate. A ratio is the median over rounds of the other side's "
-    "time over cuconv's, its interval a 95% bootstrap of that median; `ratio` is beside the peer "
-    "of smallest median."
+    "On the CPU a side's turn is the mean of as many calls as fill 20 ms, with a tenth of a "
+    "second between sides because threads of BLAS and PyTorch spin after their work; filters stay "
+    "the same, results are allocated by each side (relu has out=), and cuconv's plan keeps its "
+    "filters, as PyTorch's prepacked module does. On a GPU turns are timed by events behind a "
+    "kernel that waits until all is queued; operands, filters and results rotate. A ratio is the "
+    "median over rounds of the other side's time over cuconv's, its interval a 95% bootstrap of "
+    "that median; `ratio` is beside the peer of smallest median."
 )
 
 

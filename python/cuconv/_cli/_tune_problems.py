@@ -63,17 +63,17 @@ class Problem:
 # ---- from options ----
 
 
-def read_shape(option: str, text: str) -> tuple[int, ...]:
-    """`8,64,56,56`."""
+def read_shape(option: str, text: str, also: str = "") -> tuple[int, ...]:
+    """`8,64,56,56`. `also` is what else the user may write."""
     try:
         return tuple(int(word) for word in text.split(","))
     except ValueError:
-        raise CliError(f"{option} {text}: must be integers with commas between") from None
+        raise CliError(f"{option} {text}: must be integers with commas between{also}") from None
 
 
-def read_steps(option: str, text: str) -> Any:
+def read_steps(option: str, text: str, also: str = "") -> Any:
     """`1`, or `1,2`: one for each axis."""
-    numbers = read_shape(option, text)
+    numbers = read_shape(option, text, also)
     return numbers[0] if len(numbers) == 1 else numbers
 
 
@@ -82,7 +82,7 @@ def read_padding(text: str) -> Any:
     if text in WORDS:
         return text
     if ":" not in text:
-        return read_steps("--padding", text)
+        return read_steps("--padding", text, f", or one of {', '.join(WORDS)}")
     pairs = tuple(read_shape("--padding", pair.replace(":", ",")) for pair in text.split(","))
     if any(len(pair) != 2 for pair in pairs):
         raise CliError(f"--padding {text}: a pair is written BEFORE:AFTER")

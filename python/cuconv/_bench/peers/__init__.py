@@ -21,6 +21,15 @@ KNOWN = {
 }
 
 
+PIP = {  # by the module that is imported: what a user can install to have it
+    "torch": "torch",
+    "scipy": "scipy",
+    "cv2": "opencv-python-headless",
+    "cudnn": "nvidia-cudnn-frontend",
+    "jax": "jax[cuda13]",
+}
+
+
 class Missing(Exception):
     """Why a peer cannot be had."""
 
@@ -38,8 +47,10 @@ def installed(name: str, package: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        if getattr(error, "name", None) == name.partition(".")[0]:
-            raise Missing(f"{package} is not installed") from None
+        top = name.partition(".")[0]
+        if getattr(error, "name", None) == top:
+            command = f': pip install "{PIP[top]}"' if top in PIP else ""
+            raise Missing(f"{package} is not installed{command}") from None
         raise Missing(f"{package}: {error}") from None
     except (OSError, RuntimeError, AttributeError) as error:
         raise Missing(f"{package} cannot be imported: {error}") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import warnings
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,7 +12,7 @@ from typing import Any
 from cuconv._bench.cases import KINDS, Case, channels_first
 from cuconv._bench.devices import Call, Device
 from cuconv._bench.peers import Missing, installed
-from cuconv._bench.sides import WITH_OUT, Buffers, Side, Skipped
+from cuconv._bench.sides import WITH_OUT, Buffers, Side, Skipped, failure
 
 
 def open_peer(device: Device, settings: dict[str, Any], stack: ExitStack) -> TorchPeer:
@@ -91,7 +93,11 @@ class TorchPeer:
             for layout in firsts
             for name, call in self.calls(buffers, layout, firsts[layout], seconds[layout])
         ]
-        return [self.keeping(side, buffers.count) for side in made]
+        name = next(iter(firsts))  # the layout that the arrays have
+        return [
+            *(self.keeping(side, buffers.count) for side in made),
+            *self.prepacked(case, name, firsts[name], seconds[name]),
+        ]
 
     def calls(
         self, buffers: Buffers, name: str, first: list[Any], second: list[Any]
@@ -124,6 +130,28 @@ class TorchPeer:
         if case.direction == "input_grad":
             return lambda i: backward(first[i], like, second[i], *rest, [True, False, False])[0]
         return lambda i: backward(first[i], second[i], like, *rest, [False, True, False])[1]
+
+    def prepacked(
+        self, case: Case, name: str, first: list[Any], second: list[Any]
+    ) -> list[Side | Skipped]:
+        """On the CPU, where filters stay the same: reordered once, by the module that PyTorch has
+        for inference. float32 alone: of other types it takes what the processor has units for."""
+        usual = self.device.name, case.of, case.direction, case.kind
+        if usual != ("cpu", "conv", "forward", "float32"):
+            return []
+        name = f"{name} prepacked"
+        of, nn = case.convolution, self.torch.nn
+        shape = (of.c, of.k, (of.r, of.s), of.stride, of.padding, of.dilation, of.groups)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # it is built on torch.jit
+                mkldnn = importlib.import_module("torch.utils.mkldnn")
+                plain = nn.Conv2d(*shape, bias=False)
+                plain.weight = nn.Parameter(second[0], requires_grad=False)
+                module = mkldnn.to_mkldnn(plain)
+        except Exception as error:
+            return [Skipped(name, failure(error))]
+        return [Side(name, lambda i: module(first[i]), self.canonical(case))]
 
     def inception(self, buffers: Buffers, x: list[Any]) -> Call:
         """Six convolutions, one pooling, one concatenation."""
