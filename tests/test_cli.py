@@ -73,6 +73,16 @@ def test_runs_as_a_module_and_reports_a_full_output():
         assert os.strerror(28) in done.stderr
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_a_full_output_is_one_line_without_the_extras_too():
+    code = "import sys; sys.modules['click'] = None; from cuconv._cli import main; main(['info'])"
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-u", "-c", code]  # -u: the first line already fails
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == f"cuconv: cannot write to the standard output: {os.strerror(28)}\n"
+
+
 def test_an_ascii_terminal_gets_no_traceback():
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     for arguments in (("info",), ("filter", "é.png", "out.png", "-k", "sobel")):

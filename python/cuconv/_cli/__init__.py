@@ -25,8 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # an ASCII terminal shows "?", not a traceback
-    code = _run(arguments)
     try:
+        code = _run(arguments)
         sys.stdout.flush()
     except OSError as error:
         code = _complain(f"cannot write to the standard output: {error.strerror}")
