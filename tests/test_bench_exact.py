@@ -100,6 +100,27 @@ def test_an_element_off_by_what_the_projection_promises_to_see_is_found(monkeypa
         check.errors(result, peer=True)
 
 
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_a_peer_may_add_up_in_the_type_it_stores(kind):
+    """As PyTorch does with the taps of an input gradient: 961 roundings. cuconv may not, nor may a
+    peer be wrong by more."""
+    layer = Layer(1, 2, 32, 32, 2, 31, 31, padding=(15, 15), groups=2)
+    case = replace(conv_case("g", "c", layer), kind=kind, direction="input_grad")
+    check, result, buffers = ready(case)
+    g, w = buffers.first[0], buffers.second[0]
+    around = np.pad(g, ((0, 0), (0, 0), (15, 15), (15, 15)))
+    summed = np.zeros_like(result)
+    for r, s in np.ndindex(31, 31):
+        summed += around[:, :, 30 - r : 62 - r, 30 - s : 62 - s] * w[None, :, 0, r, s, None, None]
+    check.errors(summed, peer=True)
+    with pytest.raises(WrongResult):
+        check.errors(summed, peer=False)
+    summed[0, 0, 16, 16] += np.sqrt(np.mean(result.astype("f8") ** 2))
+    with pytest.raises(WrongResult):
+        check.errors(summed, peer=True)
+    check.errors(result, peer=False)
+
+
 def test_a_result_that_is_a_little_off_everywhere_is_found():
     check, result, _ = ready(made("plain", "forward"))
     with pytest.raises(WrongResult, match="off by"):
