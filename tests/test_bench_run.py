@@ -452,7 +452,7 @@ def test_pytorch_is_also_timed_with_filters_reordered_beforehand(tmp_path, layou
     kinds = {"kinds": ("float32", "float64")}
     found = measured(tmp_path / "r.json", peers=("torch",), rounds=1, **how, **kinds)
     assert not faults(found)
-    name = f"PyTorch {'NCHW' if layout == 'NCHW' else 'channels_last'} prepacked"
+    name = "PyTorch prepacked"
     for row in found["rows"]:
         timed = row["kind"] == "float32" and row["direction"] == "forward"
         assert (name in row["sides"]) == timed, row["skipped_sides"]
@@ -465,7 +465,7 @@ def test_pytorch_is_also_timed_with_filters_reordered_beforehand(tmp_path, layou
 def test_a_pytorch_without_that_module_has_its_other_sides(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.mkldnn", None)
     (row,) = measured(tmp_path / "r.json", peers=("torch",), limit=1)["rows"]
-    assert "torch.utils.mkldnn" in row["skipped_sides"]["PyTorch NCHW prepacked"]
+    assert "torch.utils.mkldnn" in row["skipped_sides"]["PyTorch prepacked"]
     assert row["beside"].startswith("PyTorch")
 
 

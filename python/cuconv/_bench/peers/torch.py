@@ -14,6 +14,8 @@ from cuconv._bench.devices import Call, Device
 from cuconv._bench.peers import Missing, installed
 from cuconv._bench.sides import WITH_OUT, Buffers, Side, Skipped, failure
 
+PREPACKED = "PyTorch prepacked"
+
 
 def open_peer(device: Device, settings: dict[str, Any], stack: ExitStack) -> TorchPeer:
     torch = installed("torch", "PyTorch")
@@ -96,7 +98,7 @@ class TorchPeer:
         name = next(iter(firsts))  # the layout that the arrays have
         return [
             *(self.keeping(side, buffers.count) for side in made),
-            *self.prepacked(case, name, firsts[name], seconds[name]),
+            *self.prepacked(case, firsts[name], seconds[name]),
         ]
 
     def calls(
@@ -131,15 +133,13 @@ class TorchPeer:
             return lambda i: backward(first[i], like, second[i], *rest, [True, False, False])[0]
         return lambda i: backward(first[i], second[i], like, *rest, [False, True, False])[1]
 
-    def prepacked(
-        self, case: Case, name: str, first: list[Any], second: list[Any]
-    ) -> list[Side | Skipped]:
+    def prepacked(self, case: Case, first: list[Any], second: list[Any]) -> list[Side | Skipped]:
         """On the CPU, where filters stay the same: reordered once, by the module that PyTorch has
-        for inference. float32 alone: of other types it takes what the processor has units for."""
+        for inference, with images and results in oneDNN's own layout, as between the layers of a
+        network. float32 alone: of other types it takes what the processor has units for."""
         usual = self.device.name, case.of, case.direction, case.kind
         if usual != ("cpu", "conv", "forward", "float32"):
             return []
-        name = f"{name} prepacked"
         of, nn = case.convolution, self.torch.nn
         shape = (of.c, of.k, (of.r, of.s), of.stride, of.padding, of.dilation, of.groups)
         try:
@@ -149,9 +149,11 @@ class TorchPeer:
                 plain = nn.Conv2d(*shape, bias=False)
                 plain.weight = nn.Parameter(second[0], requires_grad=False)
                 module = mkldnn.to_mkldnn(plain)
+            images = [tensor.contiguous().to_mkldnn() for tensor in first]
         except Exception as error:
-            return [Skipped(name, failure(error))]
-        return [Side(name, lambda i: module(first[i]), self.canonical(case))]
+            return [Skipped(PREPACKED, failure(error))]
+        canonical = self.canonical(case)
+        return [Side(PREPACKED, lambda i: module(images[i]), lambda y: canonical(y.to_dense()))]
 
     def inception(self, buffers: Buffers, x: list[Any]) -> Call:
         """Six convolutions, one pooling, one concatenation."""
