@@ -121,6 +121,21 @@ def test_a_sweep(capsys, here):
     assert_one_line(run(capsys, "bench", "sweep", "--resume", path.name), "complete")
 
 
+def test_ctrl_c_before_the_first_row_names_no_record(capsys, monkeypatch, here):
+    """Libraries take seconds to import."""
+
+    def interrupt(self, tell, minutes):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "measure", interrupt)
+    for command in ((*QUICK,), ("sweep", *SWEEP, "--vary", "N")):
+        stopped = run(capsys, "bench", *command, "--out", "a.json")
+        assert stopped.code == 130
+        assert stopped.err == "interrupted before anything was measured: there is no record\n"
+        assert "a.json" not in stopped.out
+    assert not list(here.iterdir())
+
+
 def test_ctrl_c_in_a_sweep_and_resume(capsys, ctrl_c, here):
     how = ("--vary", "N", "--vary", "C", "--fix", "H=6", "--fix", "C=2", "--fix", "K=2")
     ctrl_c()

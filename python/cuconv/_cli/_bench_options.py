@@ -226,6 +226,9 @@ def carried_out(run: Run, minutes: float | None, context: click.Context) -> None
 
             run.measure(tell, minutes)
     except KeyboardInterrupt:
+        if not run.path.exists():
+            click.echo("interrupted before anything was measured: there is no record", err=True)
+            context.exit(INTERRUPTED)
         interrupted = True
     except cuconv.CudaError as error:
         raise CliError(f"{error}; rows measured before are in {run.path}") from None
