@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -86,6 +87,10 @@ class Block {
   CopyQueue& copies() { return threads_[current_].copies; }
   Mbarriers& mbarriers() { return mbarriers_; }
   TensorCopies& tensor_copies() { return tensor_copies_; }
+  // The stack of a thread of the warpgroup.
+  std::span<const std::byte> stack_of(int i) const {
+    return live_stack(threads_[current_ / kWarpgroup * kWarpgroup + i].fiber);
+  }
   Warpgroup& warpgroup() { return warpgroups_[current_ / kWarpgroup]; }
   [[noreturn]] void run_kernel();
 

@@ -142,6 +142,11 @@ void suspend() {
   announce_arrival(self);
 }
 
+std::span<const std::byte> live_stack(const Fiber& fiber) {
+  const void* lowest = &fiber == running ? __builtin_frame_address(0) : fiber.stack_pointer;
+  return {static_cast<const std::byte*>(lowest), fiber.stack + kStackBytes};
+}
+
 Fiber* running_fiber() { return running; }
 
 void forget_fibers() {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 
 namespace cuconv::emu {
 
@@ -25,6 +26,9 @@ void start_fiber(Fiber& fiber, int index, void (*entry)());
 // From the host: runs the fiber until it calls suspend(). From a fiber: back to the host.
 void resume(Fiber& fiber);
 void suspend();
+
+// What a fiber has on its stack, all variables of its kernel among it.
+std::span<const std::byte> live_stack(const Fiber& fiber);
 
 // The fiber on the processor, nullptr on the host.
 Fiber* running_fiber();

@@ -1,6 +1,7 @@
 #include "emu/mbarrier.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "emu/block.h"
 #include "emu/flavour.h"
@@ -26,6 +27,15 @@ std::byte* checked_address(const Block& block, void* address, const char* operat
 }
 
 }  // namespace
+
+void Mbarrier::add_bytes(std::int64_t more) {
+  constexpr std::int64_t kMostBytes = (1 << 20) - 1;
+  bytes += more;
+  if (std::abs(bytes) > kMostBytes) {
+    fail(running_block()->name() + ": " + std::to_string(bytes) + " bytes are to come at " + name_of(*this) +
+         ", which counts to " + std::to_string(kMostBytes) + " either way");
+  }
+}
 
 void Mbarrier::complete_if_due() {
   if (pending != 0 || bytes != 0) return;
@@ -98,7 +108,7 @@ void mbarrier_arrive(void* address, unsigned bytes, const char* operation) {
     block.fail_here(std::string(operation) + " once more than the " + std::to_string(m.count) +
                     " arrivals of a phase, at " + name_of(m));
   }
-  m.bytes += bytes;
+  m.add_bytes(bytes);
   --m.pending;
   if (kChecked) m.arriving.merge(block.release());
   m.complete_if_due();

@@ -24,6 +24,8 @@ struct Mbarrier {
 
   // Whether the phase of that parity, the last or the next to last one, is complete.
   bool completed(unsigned parity) const { return (phase & 1) != parity; }
+  // Bytes announced, or (negative) brought. Fails where there are more pending, either way, than it counts.
+  void add_bytes(std::int64_t more);
   void complete_if_due();
 };
 

@@ -162,7 +162,7 @@ void TensorCopies::land(const Copy& copy) {
     check_copy_landing(copy.shared, copy.data.size(), actor);
     mbarrier.arriving.learn(actor, next_tick());
   }
-  mbarrier.bytes -= static_cast<std::int64_t>(copy.data.size());
+  mbarrier.add_bytes(-static_cast<std::int64_t>(copy.data.size()));
   mbarrier.complete_if_due();
 }
 

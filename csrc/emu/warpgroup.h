@@ -26,7 +26,7 @@ class Warpgroup {
  public:
   int waiting = 0;  // at an operation of the whole warpgroup
 
-  void fence() { fenced_ = true; }
+  void fence(Block& block);
   void issue(Block& block, const std::uint64_t* of_thread);
   void commit();
   // All but the last `pending` groups are done, and their sums in the threads' registers.
@@ -51,13 +51,21 @@ class Warpgroup {
     Tick end;
   };
 
+  // What lay on a thread's stack, where its registers are, from an address on.
+  struct Stack {
+    const std::byte* from;
+    std::vector<std::uint64_t> words;
+  };
+
   Held& hold(Block& block, const std::uint64_t* of_thread);
+  void check_untouched(Block& block, int thread, const float* sum, int count) const;
   void give_back(Block& block, Held& held);
 
   std::deque<Held> held_;
   std::vector<Product> open_;
   std::deque<Group> groups_;
   bool fenced_ = false;
+  std::vector<Stack> at_fence_;  // of each thread; empty if there were sums in flight
 };
 
 }  // namespace cuconv::emu

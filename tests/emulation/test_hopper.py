@@ -79,6 +79,9 @@ MISUSE = {
         rf"of {BAR}, which is in phase 0: 0 of 1 arrivals and 16 bytes are to come\)",
     ),
     "too few bytes expected": ring(4, r"0 of 1 arrivals and -16 bytes are to come"),
+    "more bytes expected than an mbarrier counts": ring(
+        16, rf"1048576 bytes are to come at {BAR}, which counts to 1048575 either way"
+    ),
     "no fence after mbarrier_init": ring(
         6,
         rf"a TMA copy reports to {BAR}, which thread \(0, 0, 0\) has initialised with no "
@@ -107,6 +110,9 @@ MISUSE = {
     "sum written under a product": product(
         3,
         r"thread \(70, 0, 0\): register 5 of the sums was written while a wgmma was adding to it",
+    ),
+    "sum written after wgmma_fence": product(
+        11, r"thread \(70, 0, 0\): register 5 of the sums was written after wgmma_fence"
     ),
     "layout that is not emulated": product(6, r"wgmma by a descriptor of a layout"),
     "operands that differ": product(

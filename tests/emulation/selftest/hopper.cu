@@ -36,6 +36,7 @@ enum RingFault {
   kWrongMap,
   kOtherStage,
   kEarlyRelease,
+  kMoreThanCounted,
 };
 
 // y = x, by steps of 32 lines of 128 bytes through two stages. Thread 0 of the first warp copies in; the
@@ -57,6 +58,7 @@ CUCONV_GLOBAL void ring(CUCONV_GRID_CONSTANT const TensorMap map, float* y, int 
       int bytes = kStageBytes;
       if (fault == kTooManyBytes) bytes += 16;
       if (fault == kTooFewBytes) bytes -= 16;
+      if (fault == kMoreThanCounted) bytes = 1 << 20;
       Mbarrier* bar = full(at);
       if (fault == kNotAnMbarrier) bar = empty(kStages);
       mbarrier_arrive_expect(bar, bytes);
@@ -99,6 +101,7 @@ enum ProductFault {
   kHalfWarpgroup,
   kReadEarly,
   kPastEnd,
+  kWriteAfterFence,
 };
 
 // 64 lines of A and 128 of B, 128 bytes each, of which the products of all 32-byte steps are summed: twice,
@@ -120,6 +123,7 @@ CUCONV_GLOBAL void product(CUCONV_GRID_CONSTANT const TensorMap map, float* y, i
   for (int i = 0; i < 64; ++i) sum[i] = 0;
   if (fault == kHalfWarpgroup && thread() >= 64) return;
   if (fault != kNoWgmmaFence) wgmma_fence();
+  if (fault == kWriteAfterFence && thread() == 70) sum[5] = 1;
   for (int turn = 0; turn < 2; ++turn) {
     for (int k = 0; k < 4; ++k) {
       std::uint64_t left = wgmma_descriptor(a) + k * kWgmmaStep;
