@@ -132,9 +132,7 @@ def call_of(reference, seed, rank, dtype, direction, **drawn):
     """A drawn problem as (function, arguments, options) in one direction."""
     p = problems.draw_conv(seed, rank, dtype, **drawn)
     function = getattr(cuconv, FUNCTIONS[direction].format(rank))
-    if (
-        seed % 2 or drawn.get("by_tma") == "input_grad"
-    ):  # every other one as the adjoint kernels like it
+    if seed % 2:  # every other one as the adjoint kernels like it
         p.options["stride"] = 1
     if direction == "forward":
         return function, (p.x, p.w, p.bias), {**p.options, "activation": p.activation}

@@ -234,6 +234,8 @@ PhaseView input_grad_phase(const ConvProblem& p, std::int64_t index) {
     v.w_stride[3 + axis] = -tap_step * p.w_stride[3 + axis];
     v.y_stride[3 + axis] = stride * p.x_stride[3 + axis];
     if (met) view.w_offset += last * p.w_stride[3 + axis];
+    view.tap[axis] = last;
+    view.tap_step[axis] = tap_step;
     view.y_offset += first * p.x_stride[3 + axis];
   }
   return view;
@@ -274,6 +276,14 @@ std::string refuse_indices(Direction direction, const ConvProblem& p) {
 std::int64_t product_count(Direction direction, const ConvProblem& p) {
   if (direction != Direction::kInputGrad) return 1;
   return input_grad_phases(p, 0) * input_grad_phases(p, 1) * input_grad_phases(p, 2);
+}
+
+std::string refuse_products(Direction direction, const ConvProblem& p) {
+  constexpr std::int64_t kMostProducts = 64;
+  const std::int64_t products = product_count(direction, p);
+  if (products <= kMostProducts) return "";
+  return "a product for each of " + std::to_string(products) + " residues of the stride, and it takes " +
+         std::to_string(kMostProducts) + " at the most";
 }
 
 Product product_of(Direction direction, const ConvProblem& p, std::int64_t index) {

@@ -31,6 +31,8 @@ std::int64_t input_grad_phases(const ConvProblem& p, int axis);
 // are relative to w and gx, in elements. It may have no taps: then gx is the bias.
 struct PhaseView {
   ConvProblem problem;
+  std::int64_t tap[kSpatial] = {};       // of the filter, which the view has first
+  std::int64_t tap_step[kSpatial] = {};  // back to the one that it has next
   std::int64_t w_offset = 0;
   std::int64_t y_offset = 0;
 };
@@ -39,6 +41,9 @@ PhaseView input_grad_phase(const ConvProblem& p, std::int64_t index);
 // How many products compute it: one, but for an input gradient one a residue of the positions modulo the
 // stride, so that no product meets the zeros between strided outputs.
 std::int64_t product_count(Direction direction, const ConvProblem& p);
+
+// Why they are too many to be launched; empty if they are not.
+std::string refuse_products(Direction direction, const ConvProblem& p);
 
 // Product `index`. Rows run in any order that suits memory. Of a forward sum the terms run over the taps
 // and for each over the channels, of a weight gradient over images and for each over the outputs.

@@ -10,7 +10,6 @@
 
 namespace cuconv {
 
-constexpr std::int64_t kMostProducts = 64;
 // Of the pieces of forward sums: images wait rather than take more.
 constexpr std::int64_t kPiecesBytes = std::int64_t{64} << 20;
 
@@ -19,17 +18,12 @@ struct ImplicitGemm {
   static Suitability suits(const ConvProblem& p, const ConvRequest& request) {
     if (const std::string why = MainLoop::refuse(request); !why.empty()) return {why, 0, 0};
     if (const std::string why = refuse_indices(kDirection, p); !why.empty()) return {why, 0, 0};
-    const std::int64_t products = product_count(kDirection, p);
-    if (products > kMostProducts) {
-      return {"a product for each of " + std::to_string(products) + " residues of the stride, and it takes " +
-                  std::to_string(kMostProducts) + " at the most",
-              0, 0};
-    }
+    if (const std::string why = refuse_products(kDirection, p); !why.empty()) return {why, 0, 0};
     const TileShape tile = MainLoop::shape(request);
     const Stretch stretch = stretch_of(p, request);
     ConvProblem part = p;
     part.n = stretch.images;
-    for (std::int64_t i = 0; i < products; ++i) {
+    for (std::int64_t i = 0; i < product_count(kDirection, p); ++i) {
       const std::string why = refuse_blocks(product_of(kDirection, part, i).gather, tile);
       if (!why.empty()) return {why, 0, 0};
     }

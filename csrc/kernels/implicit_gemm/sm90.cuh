@@ -123,15 +123,17 @@ CUCONV_DEVICE void load_pixels(const Sm90Problem& p, std::byte* target, const Te
 }
 
 // 128 filters of w under one tap, 128 bytes of channels. With the filters innermost it comes by 64 of them,
-// for as many channels, and the taps run backwards.
+// for as many channels.
 template <typename T, Sm90Filter kFilter>
 CUCONV_DEVICE void load_filters(const Sm90Problem& p, std::byte* target, const TensorMap* map, Mbarrier* bar,
                                 std::int32_t group, std::int32_t filter, std::int32_t channel,
                                 const std::int32_t (&tap)[kSpatial]) {
+  std::int32_t at[kSpatial];
+  CUCONV_UNROLL
+  for (int axis = 0; axis < kSpatial; ++axis) at[axis] = p.w_tap[axis] + tap[axis] * p.w_step[axis];
   if constexpr (kFilter == Sm90Filter::kChannelsInnermost) {
-    tma_load_tile_5d(target, map, bar, {channel, tap[2], tap[1], tap[0], group * p.filters + filter});
+    tma_load_tile_5d(target, map, bar, {channel, at[2], at[1], at[0], group * p.filters + filter});
   } else {
-    const int at[kSpatial] = {p.taps[0] - 1 - tap[0], p.taps[1] - 1 - tap[1], p.taps[2] - 1 - tap[2]};
     CUCONV_UNROLL
     for (int half = 0; half < 2; ++half) {
       tma_load_tile_5d(target + half * 64 * kLineBytes, map, bar,

@@ -1,8 +1,8 @@
 // A convolution as the Hopper kernel (sm90.cuh) gets it, and the order of its tiles.
 //
-// Forward, or the input gradient at stride 1: a forward convolution over gy, by the filter's taps backwards,
-// with its filters and channels changed places. `channels` are those that are summed over, `filters` those of
-// the result, whichever they are to the caller.
+// Forward, or a phase of the input gradient (launch/gather.h): a forward convolution of stride 1 over gy, by
+// some of the filter's taps backwards, with its filters and channels changed places. `channels` are those
+// that are summed over, `filters` those of the result, whichever they are to the caller.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +25,8 @@ struct Sm90Problem {
   std::int32_t stride[kSpatial];
   std::int32_t taps[kSpatial];
   std::int32_t dilation[kSpatial];
+  // Where in the map of w the first tap lies, and how far on (or back) the next.
+  std::int32_t w_tap[kSpatial], w_step[kSpatial];
   std::int64_t y_image, y_group, y_filter;
   std::int64_t y_position[kSpatial];
   bool y_by_vectors;  // 16 bytes of filters are neighbours in y, aligned
