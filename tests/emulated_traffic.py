@@ -1,4 +1,5 @@
-"""What the emulator counts: the kernels that a call launches, and the bytes that each moves."""
+"""What the emulator counts: the kernels that a call launches, the bytes that each moves, and the
+tensor maps that are made."""
 
 import importlib
 import importlib.util
@@ -7,10 +8,14 @@ import sys
 from pathlib import Path
 
 
+def emulator():
+    flavour = os.environ.get("CUCONV_TEST_FLAVOUR", "race")
+    return importlib.import_module(f"cuconv._C_emulated_{flavour}").emulation
+
+
 def traffic(function, *arguments, **options):
     """(kernel, bytes read, bytes written) of all that a call launches in emulation."""
-    flavour = os.environ.get("CUCONV_TEST_FLAVOUR", "race")
-    emulation = importlib.import_module(f"cuconv._C_emulated_{flavour}").emulation
+    emulation = emulator()
     emulation.record_traffic()
     try:
         function(*arguments, **options)
@@ -21,6 +26,13 @@ def traffic(function, *arguments, **options):
 
 def launched(function, *arguments, **options):
     return [kernel for kernel, _, _ in traffic(function, *arguments, **options)]
+
+
+def maps_encoded(function, *arguments, **options):
+    """How many tensor maps a call has the encoders make."""
+    before = emulator().encoded_maps()
+    function(*arguments, **options)
+    return emulator().encoded_maps() - before
 
 
 def benchmark(name):

@@ -6,6 +6,7 @@
 //   collect(device_address, host_address, ...)               results back
 //   record_traffic(), recorded_traffic()                     -> (kernel, bytes read, bytes written) of every
 //                                                            launch between the two
+//   encoded_maps()                                           -> how many tensor maps were made for TMA
 //   reset()                                                  frees everything
 //
 // All of it belongs to the calling thread: each has an emulated device of its own.
@@ -23,6 +24,7 @@
 #include "emu/fault.h"
 #include "emu/flavour.h"
 #include "emu/grid.h"
+#include "emu/tensor_map.h"
 #include "emu/traffic.h"
 
 namespace py = pybind11;
@@ -109,6 +111,7 @@ void register_emulation(py::module_& module) {
     }
     return launches;
   });
+  m.def("encoded_maps", &emu::encoded_maps);
   m.def("reset", [] { emu::arena().reset(); });
 }
 

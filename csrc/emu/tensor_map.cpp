@@ -12,6 +12,8 @@ constexpr int kInvalidValue = 1;
 constexpr std::uint64_t kMarker = 0x70616d20726f736e;
 constexpr int kSwizzle128 = 3;  // CUtensorMapSwizzle
 
+thread_local std::int64_t encoded = 0;
+
 int bytes_of(int data_type) {
   if (data_type == kFloat16 || data_type == kBfloat16) return 2;
   return data_type == kFloat32 || data_type == kTf32 ? 4 : 0;
@@ -52,10 +54,13 @@ bool fits_swizzle(const TensorMapContent& c) { return c.row_bytes() <= 128; }
 
 int store(void* map, const TensorMapContent& c) {
   std::memcpy(map, &c, sizeof(c));
+  ++encoded;
   return 0;
 }
 
 }  // namespace
+
+std::int64_t encoded_maps() { return encoded; }
 
 std::int64_t TensorMapContent::pixels() const {
   if (im2col) return box[1];

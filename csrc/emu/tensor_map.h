@@ -17,4 +17,7 @@ int encode_im2col(void* map, int data_type, std::uint32_t rank, void* address, c
                   std::uint32_t channels, std::uint32_t pixels, const std::uint32_t* element_strides,
                   int interleave, int swizzle, int promotion, int fill);
 
+// How many maps the calling thread has had encoded.
+std::int64_t encoded_maps();
+
 }  // namespace cuconv::emu

@@ -27,7 +27,8 @@ struct PixelBox {
 };
 
 // Rows of 128 bytes, swizzled; zeros outside of the tensor. The limits of TMA are the caller's to keep: a map
-// that the driver refuses throws LaunchError. tf32: float32, rounded to tf32 on the way.
+// that the driver refuses throws LaunchError. tf32: float32, rounded to tf32 on the way. The driver is asked
+// once for maps that are the same; the last ones are kept.
 TensorMap make_tile_map(const MappedTensor& tensor, const int (&box)[kMostMapDims], bool tf32);
 TensorMap make_im2col_map(const MappedTensor& tensor, const PixelBox& box, bool tf32);
 
