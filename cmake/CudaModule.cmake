@@ -23,6 +23,11 @@ function(_cuconv_architectures result)
       set(list 80 90a-real)
     endif()
   endif()
+  # A GPU of compute capability 9.0 can run either, and which one it gets is not ours to say; only 90a has wgmma.
+  if("${list}" MATCHES "(^|;)90a" AND "${list}" MATCHES "(^|;)90(-real)?(;|$)")
+    message(FATAL_ERROR "CUCONV_CUDA_ARCHITECTURES is '${list}': it has code both for 90 and for 90a. Leave 90 out: every "
+                        "GPU that runs it runs 90a, and would otherwise be given either.")
+  endif()
   set(${result} ${list} PARENT_SCOPE)
 endfunction()
 
