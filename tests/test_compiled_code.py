@@ -249,6 +249,16 @@ def test_hopper_products_run_side_by_side(hopper):
         assert count(loop, "LD", "ST", "BAR") == 0, f"{name}: {sorted({i.opcode for i in loop})}"
 
 
+def test_hopper_lanes_that_waited_apart_multiply_together(hopper):
+    """Either the warp as a whole asks whether a stage has come, or it is put in step after it."""
+    for name, listing in hopper.items():
+        loop = innermost(listing, "HGMMA")
+        asked = [i.operands for i in loop if i.opcode.startswith("SYNCS.PHASECHK")]
+        assert asked, name
+        together = all("[UR" in operands for operands in asked)
+        assert together or count(loop, "WARPSYNC.ALL"), name
+
+
 def test_hopper_copies_are_by_tma(hopper):
     for name, listing in hopper.items():
         for copy in ("UTMALDG.3D.IM2COL", "UTMALDG.4D.IM2COL", "UTMALDG.5D.IM2COL", "UTMALDG.5D"):

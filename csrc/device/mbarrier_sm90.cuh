@@ -7,6 +7,10 @@
 //                 ...; waiting for 1 before anything has happened returns at once.
 //
 // Whoever has waited sees what the arriving threads had done, and what the copies have brought.
+//
+// Each lane of a warp waits by itself, and may leave the wait before its neighbours. Operations that are
+// sync.aligned, as those of wgmma are, need no __syncwarp between: they wait for the warp's lanes themselves.
+// One lane that speaks for its warp, in an arrival say, needs one of either kind before it.
 // Source: PTX ISA, "Parallel Synchronization and Communication Instructions: mbarrier".
 #pragma once
 
