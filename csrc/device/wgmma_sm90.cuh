@@ -7,10 +7,10 @@
 //   wgmma_wait(sum);                        all are done, and the sums are there
 //
 // All by the 128 threads of a warpgroup. Until the last wait nobody may touch the sums, nor write to A and B.
-// A is 64 rows, B 128 columns, both in shared memory with k innermost (B by k: wgmma_m64n128_by_k), in lines
-// of 128 bytes that TMA has swizzled. Thread 32w + 4g + t holds, in sum[4j] to sum[4j + 3], columns 8j + 2t
-// and 8j + 2t + 1 of row 16w + g, then of row 16w + g + 8. Source: PTX ISA, "Asynchronous Warpgroup Level
-// Matrix Instructions".
+// A is 64 rows, B 128 columns, both in shared memory with k innermost (B by k: wgmma_m64n128_by_k; both by k:
+// wgmma_m64n128_both_by_k), in lines of 128 bytes that TMA has swizzled. Thread 32w + 4g + t holds, in
+// sum[4j] to sum[4j + 3], columns 8j + 2t and 8j + 2t + 1 of row 16w + g, then of row 16w + g + 8. Source:
+// PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions".
 #pragma once
 
 #include <cstdint>
@@ -38,7 +38,8 @@ CUCONV_DEVICE std::uint64_t wgmma_descriptor(const void* shared) {
 }
 
 // Of a B that lies by k, 64 of its columns a line of 128 bytes: 64 k of the first columns, at a multiple of
-// 1024, and then 64 k of the others. kWgmmaStepByK more is the same 16 k further.
+// 1024, and then 64 k of the others; or of an A, whose rows are one line. kWgmmaStepByK more is the same 16 k
+// further.
 CUCONV_DEVICE std::uint64_t wgmma_descriptor_by_k(const void* shared) {
   constexpr std::uint64_t kUnit = 16;
   constexpr std::uint64_t kColumns64 = 64 * 128;
@@ -128,6 +129,15 @@ CUCONV_DEVICE void wgmma_m64n128_by_k(float (&sum)[64], std::uint64_t a, std::ui
 #endif
 }
 
+CUCONV_DEVICE void wgmma_m64n128_both_by_k(float (&sum)[64], std::uint64_t a, std::uint64_t b, half_t,
+                                           bool accumulate) {
+#if defined(CUCONV_HAS_WGMMA)
+  CUCONV_WGMMA("m64n128k16.f32.f16.f16", "1, 1, 1, 1");
+#else
+  __trap();
+#endif
+}
+
 CUCONV_DEVICE void wgmma_m64n128(float (&sum)[64], std::uint64_t a, std::uint64_t b, bfloat16_t,
                                  bool accumulate) {
 #if defined(CUCONV_HAS_WGMMA)
@@ -141,6 +151,15 @@ CUCONV_DEVICE void wgmma_m64n128_by_k(float (&sum)[64], std::uint64_t a, std::ui
                                       bool accumulate) {
 #if defined(CUCONV_HAS_WGMMA)
   CUCONV_WGMMA("m64n128k16.f32.bf16.bf16", "1, 1, 0, 1");
+#else
+  __trap();
+#endif
+}
+
+CUCONV_DEVICE void wgmma_m64n128_both_by_k(float (&sum)[64], std::uint64_t a, std::uint64_t b, bfloat16_t,
+                                           bool accumulate) {
+#if defined(CUCONV_HAS_WGMMA)
+  CUCONV_WGMMA("m64n128k16.f32.bf16.bf16", "1, 1, 1, 1");
 #else
   __trap();
 #endif
@@ -200,19 +219,27 @@ CUCONV_DEVICE void wgmma_wait(float (&)[64], emu::Where where = emu::Where::curr
 
 CUCONV_DEVICE void wgmma_m64n128(float (&sum)[64], std::uint64_t a, std::uint64_t b, half_t, bool accumulate,
                                  emu::Where where = emu::Where::current()) {
-  emu::wgmma_half(sum, a, b, 128, accumulate, false, where);
+  emu::wgmma_half(sum, a, b, 128, accumulate, false, false, where);
 }
 CUCONV_DEVICE void wgmma_m64n128_by_k(float (&sum)[64], std::uint64_t a, std::uint64_t b, half_t,
                                       bool accumulate, emu::Where where = emu::Where::current()) {
-  emu::wgmma_half(sum, a, b, 128, accumulate, true, where);
+  emu::wgmma_half(sum, a, b, 128, accumulate, false, true, where);
+}
+CUCONV_DEVICE void wgmma_m64n128_both_by_k(float (&sum)[64], std::uint64_t a, std::uint64_t b, half_t,
+                                           bool accumulate, emu::Where where = emu::Where::current()) {
+  emu::wgmma_half(sum, a, b, 128, accumulate, true, true, where);
 }
 CUCONV_DEVICE void wgmma_m64n128(float (&sum)[64], std::uint64_t a, std::uint64_t b, bfloat16_t,
                                  bool accumulate, emu::Where where = emu::Where::current()) {
-  emu::wgmma_bfloat16(sum, a, b, 128, accumulate, false, where);
+  emu::wgmma_bfloat16(sum, a, b, 128, accumulate, false, false, where);
 }
 CUCONV_DEVICE void wgmma_m64n128_by_k(float (&sum)[64], std::uint64_t a, std::uint64_t b, bfloat16_t,
                                       bool accumulate, emu::Where where = emu::Where::current()) {
-  emu::wgmma_bfloat16(sum, a, b, 128, accumulate, true, where);
+  emu::wgmma_bfloat16(sum, a, b, 128, accumulate, false, true, where);
+}
+CUCONV_DEVICE void wgmma_m64n128_both_by_k(float (&sum)[64], std::uint64_t a, std::uint64_t b, bfloat16_t,
+                                           bool accumulate, emu::Where where = emu::Where::current()) {
+  emu::wgmma_bfloat16(sum, a, b, 128, accumulate, true, true, where);
 }
 CUCONV_DEVICE void wgmma_m64n128(float (&sum)[64], std::uint64_t a, std::uint64_t b, float, bool accumulate,
                                  emu::Where where = emu::Where::current()) {

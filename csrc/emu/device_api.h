@@ -74,10 +74,10 @@ void mbarrier_wait(void* mbarrier, unsigned parity, Where where);
 void tma_load_tile(void* shared, const void* map, void* mbarrier, const int* at, int rank);
 void tma_load_im2col(void* shared, const void* map, void* mbarrier, const int* at,
                      const std::uint16_t* offset, int rank);
-void wgmma_half(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, bool b_by_k,
-                Where where);
-void wgmma_bfloat16(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, bool b_by_k,
-                    Where where);
+void wgmma_half(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, bool a_by_k,
+                bool b_by_k, Where where);
+void wgmma_bfloat16(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, bool a_by_k,
+                    bool b_by_k, Where where);
 void wgmma_tf32(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, Where where);
 void wgmma_fence(Where where);
 void wgmma_commit(Where where);

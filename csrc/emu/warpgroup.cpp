@@ -1,7 +1,7 @@
 // wgmma by the PTX ISA ("Asynchronous warpgroup level matrix instructions"): 64 rows of A and n columns of B,
-// 32 bytes of k of each, from shared memory, swizzled within 128 bytes; A with k innermost, B too or by k,
-// which is what kernels use. Thread 32w + 4g + t of the warpgroup holds, in registers 4j to 4j + 3, columns
-// 8j + 2t and 8j + 2t + 1 of row 16w + g and then of row 16w + g + 8.
+// 32 bytes of k of each, from shared memory, swizzled within 128 bytes; both with k innermost, or B by k, or
+// both, which is what kernels use. Thread 32w + 4g + t of the warpgroup holds, in registers 4j to 4j + 3,
+// columns 8j + 2t and 8j + 2t + 1 of row 16w + g and then of row 16w + g + 8.
 //
 // Between issue and wait the tensor core reads shared memory beside the threads, and the sums are its own:
 // the threads' registers hold NaN. Products happen at the issue or, arrival "late", at the wait.
@@ -11,6 +11,7 @@
 #include <cstring>
 #include <span>
 #include <string>
+#include <type_traits>
 
 #include "emu/block.h"
 #include "emu/elements.h"
@@ -67,12 +68,12 @@ std::vector<const std::byte*> chunks_of(const Descriptor& d, int rows) {
   return found;
 }
 
-// Those of a B of 16 bits that lies by k: for each k, eight columns a chunk.
-std::vector<const std::byte*> chunks_by_k(const Descriptor& d, int columns) {
+// Those of an operand of 16 bits that lies by k: for each k, eight rows (columns) a chunk.
+std::vector<const std::byte*> chunks_by_k(const Descriptor& d, int rows) {
   constexpr int kInLine = 128 / kChunk;
   std::vector<const std::byte*> found;
   for (int k = 0; k < kDepthBytes / 2; ++k) {
-    for (int i = 0; i < columns / 8; ++i) {
+    for (int i = 0; i < rows / 8; ++i) {
       found.push_back(chunk_at(d.start() + i / kInLine * d.block_step() + k / 8 * d.eight_step() +
                                k % 8 * 128 + i % kInLine * kChunk));
     }
@@ -80,13 +81,16 @@ std::vector<const std::byte*> chunks_by_k(const Descriptor& d, int columns) {
   return found;
 }
 
+std::vector<const std::byte*> chunks_of_a(const ProductOperands& p) {
+  return p.a_by_k ? chunks_by_k({p.a}, kRows) : chunks_of({p.a}, kRows);
+}
 std::vector<const std::byte*> chunks_of_b(const ProductOperands& p) {
   return p.b_by_k ? chunks_by_k({p.b}, p.n) : chunks_of({p.b}, p.n);
 }
 
 // ---- the product ----
 
-template <typename Element, typename Storage, bool kByK = false>
+template <typename Element, typename Storage, bool kAByK = false, bool kBByK = false>
 void multiply(const std::byte* const* a, const std::byte* const* b, int n, float* sums) {
   constexpr int kDepth = kDepthBytes / int{sizeof(Storage)};
   constexpr int kInChunk = kChunk / int{sizeof(Storage)};
@@ -96,20 +100,22 @@ void multiply(const std::byte* const* a, const std::byte* const* b, int n, float
     std::memcpy(&bits, chunk + i * sizeof(Storage), sizeof(Storage));
     return static_cast<Exact>(Element::widen(bits));
   };
-  const auto load = [=](const std::byte* const* rows, int row, int k) {
-    return load_at(rows[2 * row + k / kInChunk], k % kInChunk);
+  const auto load = [=]<bool kByK>(std::bool_constant<kByK>, const std::byte* const* chunks, int rows,
+                                   int row, int k) {
+    // By k, an element stands where k would: in the chunk of its eight rows (columns).
+    return kByK ? load_at(chunks[(k * rows + row) / 8], row % 8)
+                : load_at(chunks[2 * row + k / kInChunk], k % kInChunk);
   };
   std::vector<Exact> columns(kDepth * n);
   for (int column = 0; column < n; ++column) {
     for (int k = 0; k < kDepth; ++k) {
-      // By k, a column's element stands where k would: in the chunk of its eight columns.
-      columns[k * n + column] = kByK ? load_at(b[(k * n + column) / 8], column % 8) : load(b, column, k);
+      columns[k * n + column] = load(std::bool_constant<kBByK>{}, b, n, column, k);
     }
   }
   for (int row = 0; row < kRows; ++row) {
     float* sum = sums + row * n;
     for (int k = 0; k < kDepth; ++k) {
-      const Exact left = load(a, row, k);
+      const Exact left = load(std::bool_constant<kAByK>{}, a, kRows, row, k);
       const Exact* right = &columns[k * n];
       for (int column = 0; column < n; column += 8) {
         for (int i = 0; i < 8; ++i) {
@@ -120,8 +126,15 @@ void multiply(const std::byte* const* a, const std::byte* const* b, int n, float
   }
 }
 
+// Of 16 bits. A by k and B not is nobody's.
+template <typename Element>
+auto multiply_of(bool a_by_k, bool b_by_k) {
+  if (a_by_k) return multiply<Element, std::uint16_t, true, true>;
+  return b_by_k ? multiply<Element, std::uint16_t, false, true> : multiply<Element, std::uint16_t>;
+}
+
 void compute(const ProductOperands& p, float* sums) {
-  const auto a = chunks_of({p.a}, kRows);
+  const auto a = chunks_of_a(p);
   const auto b = chunks_of_b(p);
   p.multiply(a.data(), b.data(), p.n, sums);
 }
@@ -226,7 +239,8 @@ void Warpgroup::issue(Block& block, const std::uint64_t* of_thread) {
     }
   }
   checked(block, first.b, first.name);
-  check_operand(block, chunks_of(checked(block, first.a, first.name), kRows), first.name);
+  checked(block, first.a, first.name);
+  check_operand(block, chunks_of_a(first), first.name);
   check_operand(block, chunks_of_b(first), first.name);
   Held& held = hold(block, of_thread);
   ++held.products;
@@ -284,21 +298,19 @@ void multiply_in_warpgroup(ProductOperands operands, Where where) {
 
 }  // namespace
 
-void wgmma_half(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, bool b_by_k,
-                Where where) {
-  multiply_in_warpgroup({"wgmma", sum, a, b, n, accumulate, b_by_k,
-                         b_by_k ? multiply<Half, std::uint16_t, true> : multiply<Half, std::uint16_t>},
-                        where);
-}
-void wgmma_bfloat16(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, bool b_by_k,
-                    Where where) {
+void wgmma_half(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, bool a_by_k,
+                bool b_by_k, Where where) {
   multiply_in_warpgroup(
-      {"wgmma", sum, a, b, n, accumulate, b_by_k,
-       b_by_k ? multiply<Bfloat16, std::uint16_t, true> : multiply<Bfloat16, std::uint16_t>},
-      where);
+      {"wgmma", sum, a, b, n, accumulate, a_by_k, b_by_k, multiply_of<Half>(a_by_k, b_by_k)}, where);
+}
+void wgmma_bfloat16(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, bool a_by_k,
+                    bool b_by_k, Where where) {
+  multiply_in_warpgroup(
+      {"wgmma", sum, a, b, n, accumulate, a_by_k, b_by_k, multiply_of<Bfloat16>(a_by_k, b_by_k)}, where);
 }
 void wgmma_tf32(float* sum, std::uint64_t a, std::uint64_t b, int n, bool accumulate, Where where) {
-  multiply_in_warpgroup({"wgmma", sum, a, b, n, accumulate, false, multiply<Tf32, std::uint32_t>}, where);
+  multiply_in_warpgroup({"wgmma", sum, a, b, n, accumulate, false, false, multiply<Tf32, std::uint32_t>},
+                        where);
 }
 
 void wgmma_fence(Where where) {

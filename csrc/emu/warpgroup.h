@@ -18,7 +18,7 @@ struct ProductOperands {
   std::uint64_t a, b;  // descriptors
   int n;
   bool accumulate;
-  bool b_by_k;  // B lies by its rows: columns are innermost
+  bool a_by_k, b_by_k;  // rows of A, columns of B are innermost
   void (*multiply)(const std::byte* const* a, const std::byte* const* b, int n, float* sums);
 };
 

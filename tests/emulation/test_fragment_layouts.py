@@ -102,10 +102,11 @@ def test_lines_are_swizzled_as_cute_has_them(wgmma, name, dtype):
     np.testing.assert_array_equal(memory[where], lines.ravel())
 
 
-def test_columns_by_k_lie_as_cute_has_them(wgmma):
-    b = np.arange(128 * 64, dtype=np.uint16).reshape(128, 64)
+@pytest.mark.parametrize(("name", "rows"), [("a_by_k", 64), ("b_by_k", 128)])
+def test_operands_by_k_lie_as_cute_has_them(wgmma, name, rows):
+    b = np.arange(rows * 64, dtype=np.uint16).reshape(rows, 64)
     memory = swizzled(test_hopper.by_k(b)).view(np.uint16).ravel()
-    np.testing.assert_array_equal(memory[wgmma["by_k"].astype(int) // 2], b.ravel())
+    np.testing.assert_array_equal(memory[wgmma[name].astype(int) // 2], b.ravel())
 
 
 def test_descriptors_are_cutes(device, wgmma):

@@ -209,16 +209,17 @@ def test_products_of_small_integers_are_exact(device, name, order, arrival):
 
 
 def by_k(b: np.ndarray) -> np.ndarray:
-    """Columns of B (128, 64) as lines of 64 columns: 64 k of the first ones, then of the others."""
-    return np.concatenate([b[:64].T, b[64:].T])
+    """Rows of A (64), columns of B (128) as lines of 64: 64 k of the first, then of the others."""
+    return np.concatenate([np.ascontiguousarray(part.T) for part in np.split(b, len(b) // 64)])
 
 
 @pytest.mark.parametrize("arrival", ARRIVALS)
+@pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("name", ["half", "bfloat16"])
-def test_products_of_columns_by_k(device, name, arrival):
+def test_products_of_operands_by_k(device, name, both, arrival):
     a, b = operands(name, 2)
-    b = np.pad(b, ((0, 0), (0, 64 - b.shape[1])))
-    got = multiply(device, name, a, by_k(b), sum_place, kernel="product_by_k", arrival=arrival)
+    left, kernel = (by_k(a), "product_both_by_k") if both else (a, "product_by_k")
+    got = multiply(device, name, left, by_k(b), sum_place, kernel=kernel, arrival=arrival)
     np.testing.assert_array_equal(got, a @ b.T)
 
 

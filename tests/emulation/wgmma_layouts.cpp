@@ -4,7 +4,8 @@
 //   sums         for each thread, then each of its 64 registers: the index into the result stored by columns
 //   line half    for each of 64 rows, then each of 64 (tf32: 32) k: the element's byte, in lines of 128 bytes
 //   line tf32    that are swizzled
-//   by k         for each of 128 columns, then each of 64 k: the same where columns are innermost
+//   a_by_k       for each of 64 rows (128 columns), then each of 64 k: the same where these are innermost
+//   b_by_k
 //   descriptor   its bits, for a start of 4096 bytes, eight lines every 1024 bytes and lines of 128; and by
 //   k,
 //                with 64 columns every 8192 bytes
@@ -27,13 +28,14 @@ void print_line(const char* name) {
   std::printf("\n");
 }
 
-void print_by_k() {
+template <int kRows>
+void print_by_k(const char* name) {
   const auto layout = cute::as_position_independent_swizzle_layout(cute::tile_to_shape(
-      gmma::Layout_MN_SW128_Atom<cute::half_t>{}, cute::make_shape(cute::Int<128>{}, cute::Int<64>{}),
+      gmma::Layout_MN_SW128_Atom<cute::half_t>{}, cute::make_shape(cute::Int<kRows>{}, cute::Int<64>{}),
       cute::Step<cute::_2, cute::_1>{}));
-  std::printf("by_k");
-  for (int column = 0; column < 128; ++column) {
-    for (int k = 0; k < 64; ++k) std::printf(" %d", static_cast<int>(layout(column, k) * 2));
+  std::printf("%s", name);
+  for (int row = 0; row < kRows; ++row) {
+    for (int k = 0; k < 64; ++k) std::printf(" %d", static_cast<int>(layout(row, k) * 2));
   }
   std::printf("\n");
 }
@@ -48,7 +50,8 @@ int main() {
   std::printf("\n");
   print_line<cute::half_t>("half");
   print_line<cute::tfloat32_t>("tf32");
-  print_by_k();
+  print_by_k<64>("a_by_k");
+  print_by_k<128>("b_by_k");
   cute::GmmaDescriptor d;
   d.bitfield.start_address_ = 4096 >> 4;
   d.bitfield.leading_byte_offset_ = 1;

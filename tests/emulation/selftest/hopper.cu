@@ -152,8 +152,9 @@ CUCONV_GLOBAL void descriptor(std::uint64_t* y) {
   y[1] = wgmma_descriptor_by_k(dynamic_shared() + 4096);
 }
 
-// The same of 16 bits with B by its k: 64 lines of B's first 64 columns, then 64 of the others.
-template <typename T>
+// The same of 16 bits with B by its k: 64 lines of B's first 64 columns, then 64 of the others; or with both,
+// A in 64 lines of its 64 rows.
+template <typename T, bool kBoth>
 CUCONV_GLOBAL void product_by_k(CUCONV_GRID_CONSTANT const TensorMap map, float* y) {
   std::byte* a = dynamic_shared();
   std::byte* b = a + 64 * kLine;
@@ -169,8 +170,12 @@ CUCONV_GLOBAL void product_by_k(CUCONV_GRID_CONSTANT const TensorMap map, float*
   float sum[64];
   wgmma_fence();
   for (int k = 0; k < 4; ++k) {
-    wgmma_m64n128_by_k(sum, wgmma_descriptor(a) + k * kWgmmaStep,
-                       wgmma_descriptor_by_k(b) + k * kWgmmaStepByK, T{}, k > 0);
+    const std::uint64_t right = wgmma_descriptor_by_k(b) + k * kWgmmaStepByK;
+    if constexpr (kBoth) {
+      wgmma_m64n128_both_by_k(sum, wgmma_descriptor_by_k(a) + k * kWgmmaStepByK, right, T{}, k > 0);
+    } else {
+      wgmma_m64n128_by_k(sum, wgmma_descriptor(a) + k * kWgmmaStep, right, T{}, k > 0);
+    }
   }
   wgmma_commit();
   wgmma_wait(sum);
@@ -253,8 +258,14 @@ bool launch_hopper(const std::string& name, const Launch& l) {
   if (name == "descriptor") return run(descriptor, reinterpret_cast<std::uint64_t*>(l.y));
   if (name == "product_half") return run(product<half_t>, map_of(l, 6, 192, 192), y, a);
   if (name == "product_bfloat16") return run(product<bfloat16_t>, map_of(l, 9, 192, 192), y, a);
-  if (name == "product_by_k_half") return run(product_by_k<half_t>, map_of(l, 6, 192, 192), y);
-  if (name == "product_by_k_bfloat16") return run(product_by_k<bfloat16_t>, map_of(l, 9, 192, 192), y);
+  if (name == "product_by_k_half") return run(product_by_k<half_t, false>, map_of(l, 6, 192, 192), y);
+  if (name == "product_by_k_bfloat16") {
+    return run(product_by_k<bfloat16_t, false>, map_of(l, 9, 192, 192), y);
+  }
+  if (name == "product_both_by_k_half") return run(product_by_k<half_t, true>, map_of(l, 6, 192, 192), y);
+  if (name == "product_both_by_k_bfloat16") {
+    return run(product_by_k<bfloat16_t, true>, map_of(l, 9, 192, 192), y);
+  }
   if (name == "product_tf32") return run(product<float>, map_of(l, 7, 192, 192), y, a);
   return false;
 }
