@@ -11,15 +11,10 @@
 #include "launch/mainloops.h"
 #include "launch/sm90.h"
 #include "launch/tensor_map.h"
+#include "launch/tma_operands.h"
 
 namespace cuconv {
 namespace {
-
-constexpr int kLineElements(DType dtype) { return kLineBytes / size_of(dtype); }
-
-// What TMA asks of addresses and strides.
-constexpr int kTmaAlignment = 16;
-constexpr double kMostTmaStride = 1.0 * (std::int64_t{1} << 40);
 
 // ---- views ----
 
@@ -45,52 +40,11 @@ View view_of(Direction direction, const ConvProblem& p, std::int64_t index) {
 
 // ---- by sizes ----
 
-// Axes that the map of x needs: leading ones of a single position are left out, because maps of fewer axes
-// have wider limits.
-int map_axes(const ConvProblem& p) {
-  const auto single = [&](int axis) {
-    return p.in[axis] == 1 && p.out[axis] == 1 && p.filter[axis] == 1 && p.pad[axis] == 0;
-  };
-  if (!single(0)) return 3;
-  return single(1) ? 1 : 2;
-}
-
-// The last position of the bounding box, relative to the tensor's last. In doubles, which hold what matters.
-double upper_corner(const ConvProblem& p, int axis) {
-  return (double(p.out[axis]) - 1) * double(p.stride[axis]) - double(p.pad[axis]) + 1 - double(p.in[axis]);
-}
-
-std::string refuse_axis(const ConvProblem& p, int axis, int axes) {
-  constexpr const char* kNames[] = {"depth", "height", "width"};
-  constexpr double kReach[] = {1 << 15, 1 << 7, 1 << 4};   // of corners, by the number of axes
-  constexpr double kOffset[] = {1 << 16, 1 << 8, 1 << 5};  // of taps
-  const double reach = kReach[axes - 1], offset = kOffset[axes - 1];
-  const std::string along = std::string(" along the ") + kNames[axis];
-  if (p.stride[axis] > 8 && p.out[axis] > 1)
-    return "TMA steps by 8 at the most, not " + std::to_string(p.stride[axis]) + along;
-  if ((double(p.filter[axis]) - 1) * double(p.dilation[axis]) >= offset) {
-    return "its taps reach over " + std::to_string(int(offset)) + " positions or more" + along +
-           ", further than TMA does in " + std::to_string(axes) + "-D";
-  }
-  for (const double corner : {-double(p.pad[axis]), upper_corner(p, axis)}) {
-    if (corner < -reach || corner >= reach) {
-      return "its padding, or what no window reads, is more than TMA's " + std::to_string(int(reach)) +
-             " positions in " + std::to_string(axes) + "-D" + along;
-    }
-  }
-  return "";
-}
-
 // Of outputs of one image, and one more where they do not fill a tile.
 template <typename Tile>
 double tiles_of_image(const ConvProblem& p) {
   const double rows = double(volume(p.out)) / Tile::kBlockM + 1;
   return double(p.groups) * rows * std::ceil(double(p.k) / Tile::kBlockN);
-}
-
-std::string refuse_channels(std::int64_t channels, DType dtype) {
-  return "TMA reads strides of multiples of " + std::to_string(kTmaAlignment) + " bytes, not " +
-         std::to_string(channels) + " channels of " + name_of(dtype);
 }
 
 // Of a view without taps nothing is read.
@@ -148,14 +102,6 @@ double multiply_adds_of(const ConvProblem& p, DType dtype) {
 
 // ---- by addresses and strides ----
 
-bool aligned(const void* address) { return reinterpret_cast<std::uintptr_t>(address) % kTmaAlignment == 0; }
-
-bool tma_stride(std::int64_t size, std::int64_t stride, DType dtype) {
-  if (size <= 1) return true;
-  return stride > 0 && double(stride) * size_of(dtype) < kMostTmaStride &&
-         stride * size_of(dtype) % kTmaAlignment == 0;
-}
-
 // w as its map has it, whichever the direction: from the lowest address on, which of a flipped filter is that
 // of its last tap.
 struct FilterMap {
@@ -198,20 +144,7 @@ bool is_tf32(const ConvArguments& args) { return args.request.dtype == DType::kF
 
 template <typename Tile>
 TensorMap map_of_x(const ConvProblem& p, const ConvArguments& args) {
-  const int axes = map_axes(p);
-  MappedTensor x{args.request.dtype, args.a, axes + 2, {p.groups * p.c}, {1}};
-  PixelBox box{{}, {}, {}, kLineElements(args.request.dtype), Tile::kBlockM};
-  for (int i = 0; i < axes; ++i) {
-    const int axis = kSpatial - 1 - i;
-    x.size[1 + i] = p.in[axis];
-    x.stride[1 + i] = p.x_stride[3 + axis];
-    box.lower[i] = static_cast<int>(-p.pad[axis]);
-    box.upper[i] = static_cast<int>(upper_corner(p, axis));
-    box.step[i] = static_cast<int>(p.out[axis] > 1 ? p.stride[axis] : 1);
-  }
-  x.size[axes + 1] = p.n;
-  x.stride[axes + 1] = p.x_stride[0];
-  return make_im2col_map(x, box, is_tf32(args));
+  return map_of_pixels(p, map_axes(p), args.a, args.request.dtype, Tile::kBlockM, is_tf32(args));
 }
 
 template <typename Tile>
