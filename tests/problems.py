@@ -122,9 +122,10 @@ def draw_conv(seed, rank, dtype, make=integers, layouts=True, kernel=None, by_tm
     of sizes and layout that the kernels of sm_90 take in that direction."""
     rng = np.random.default_rng([seed, rank, *dtype.name.encode()])
     groups = int(rng.choice([1, 1, 2, 3]))
-    unit = (64 if groups > 1 else 8) if by_tma else 1
+    whole_lines = groups > 1 and by_tma != "weight_grad"
+    unit = (64 if whole_lines else 8) if by_tma else 1
     c, k = groups * unit * int(rng.integers(1, 4)), groups * int(rng.integers(1, 4))
-    k *= unit if by_tma == "input_grad" else 1
+    k *= unit if by_tma in ("input_grad", "weight_grad") else 1
     free = kernel is None
     drawn = tuple(int(n) for n in rng.integers(1, 5 if rank < 3 else 4, rank))
     kernel = drawn if free else kernel

@@ -261,9 +261,20 @@ def test_hopper_lanes_that_waited_apart_multiply_together(hopper):
 
 def test_hopper_copies_are_by_tma(hopper):
     for name, listing in hopper.items():
-        for copy in ("UTMALDG.3D.IM2COL", "UTMALDG.4D.IM2COL", "UTMALDG.5D.IM2COL", "UTMALDG.5D"):
+        copies = ["UTMALDG.3D.IM2COL", "UTMALDG.4D.IM2COL", "UTMALDG.5D.IM2COL"]
+        if "weight_grad" not in name:
+            copies.append("UTMALDG.5D")  # of w
+        for copy in copies:
             assert count(innermost(listing, copy), copy), name
         assert count(listing, "LDGSTS") == 0, name
+
+
+def test_hopper_weight_gradients_transpose_both_operands(hopper):
+    found = [code for name, code in hopper.items() if "weight_grad" in name]
+    assert len(found) == 4
+    for i in (i for listing in found for i in listing if i.opcode.startswith("HGMMA")):
+        assert "tnspA" in i.operands, i
+        assert "tnspB" in i.operands, i
 
 
 def test_hopper_warpgroups_divide_the_registers(hopper):

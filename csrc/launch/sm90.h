@@ -1,4 +1,4 @@
-// The launcher of implicit GEMM on Hopper (kernels/implicit_gemm/sm90.cuh).
+// The launchers of implicit GEMM on Hopper (kernels/implicit_gemm/sm90.cuh, sm90_weight_grad.cuh).
 #pragma once
 
 #include "launch/registry.h"
@@ -12,6 +12,13 @@ namespace cuconv {
 // those of w's taps), are done by the 128x128 kernel of sm_80, and so are phases without taps.
 template <typename Tile, Direction kDirection>
 struct Sm90 {
+  static Suitability suits(const ConvProblem& p, const ConvRequest& request);
+  static void run(const ConvProblem& p, const ConvArguments& args);
+};
+
+// Weight gradients of such operands.
+template <typename Tile>
+struct Sm90WeightGrad {
   static Suitability suits(const ConvProblem& p, const ConvRequest& request);
   static void run(const ConvProblem& p, const ConvArguments& args);
 };

@@ -97,7 +97,8 @@ struct OutputPosition {
   std::int32_t image;
 };
 
-CUCONV_DEVICE OutputPosition output_position(const Sm90Problem& p, std::int32_t row) {
+template <typename Problem>
+CUCONV_DEVICE OutputPosition output_position(const Problem& p, std::int32_t row) {
   OutputPosition o;
   CUCONV_UNROLL
   for (int axis = kSpatial - 1; axis >= 0; --axis) o.at[axis] = take_last(row, p.out[axis]);
@@ -108,7 +109,8 @@ CUCONV_DEVICE OutputPosition output_position(const Sm90Problem& p, std::int32_t 
 // ---- the producer: one thread ----
 
 // A tile of pixels of x under one tap, from the given one on.
-CUCONV_DEVICE void load_pixels(const Sm90Problem& p, std::byte* target, const TensorMap* map, Mbarrier* bar,
+template <typename Problem>
+CUCONV_DEVICE void load_pixels(const Problem& p, std::byte* target, const TensorMap* map, Mbarrier* bar,
                                std::int32_t channel, const std::int32_t (&at)[kSpatial], std::int32_t image,
                                const std::int32_t (&offset)[kSpatial]) {
   const auto along = [&](int axis) { return static_cast<std::uint16_t>(offset[axis]); };
