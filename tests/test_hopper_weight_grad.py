@@ -282,6 +282,16 @@ def test_channels_first_is_refused(emulated):
     assert "channels last" in MODULE.conv_suits(*request)[0]
 
 
+def test_it_is_chosen_where_it_is_full(emulated, reference):
+    """128 filters and channels fill the tile; of 32 a smaller one wastes less."""
+    for channels, by_tma in ((128, True), (32, False)):
+        w_shape = (channels, 3, 3, channels)
+        g, x = operands(reference, (1, 8, 8, channels), w_shape, padding=1)
+        with emulated.select():
+            kernels = launched(cuconv.conv2d_weight_grad, g, x, w_shape, padding=1, layout="NHWC")
+        assert (kernels == [BY_TMA]) == by_tma
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_errors_are_within_their_bounds(emulated, reference, dtype, variant):
