@@ -1,21 +1,15 @@
 // Depthwise convolution and image filtering, forwards and the input gradient: which problems they take, and
 // by which kernel.
-#include <algorithm>
 #include <cmath>
 #include <string>
 
 #include "launch/conv.h"
 #include "launch/depthwise.h"
 #include "launch/direct.h"
-#include "launch/gather.h"
-#include "launch/gemm.h"
 #include "tuning/depthwise_tiles.h"
 
 namespace cuconv {
 namespace {
-
-// A launch for each residue of the stride.
-constexpr std::int64_t kMostPhases = 64;
 
 // Kernels count positions under a whole tile, past the last output too.
 std::string refuse_reach(const ConvProblem& p) {
@@ -67,41 +61,7 @@ void DirectDepthwise<Tile>::run(const ConvProblem& p, const ConvArguments& args)
   run_forward<Tile>(p, args);
 }
 
-template <typename Tile>
-Suitability DirectDepthwiseInputGrad<Tile>::suits(const ConvProblem& p, const ConvRequest& request) {
-  const double phases =
-      double(input_grad_phases(p, 0)) * double(input_grad_phases(p, 1)) * double(input_grad_phases(p, 2));
-  if (phases > kMostPhases) {
-    return {"a launch for each of " + std::to_string(std::llround(std::min(phases, 9e18))) +
-                " residues of the stride, and it takes " + std::to_string(kMostPhases) + " at the most",
-            0, 0};
-  }
-  Work work = {0, Unit::kCudaCores, 0, phases};
-  for (std::int64_t i = 0; i < static_cast<std::int64_t>(phases); ++i) {
-    const ConvProblem phase = input_grad_phase(p, i).problem;
-    const std::string why = refuse<Tile>(phase, request.dtype);
-    if (!why.empty()) return {why, 0, 0};
-    work.multiply_adds += weighed_work<Tile>(phase, request.dtype);
-  }
-  return {"", 0, work};
-}
-
-template <typename Tile>
-void DirectDepthwiseInputGrad<Tile>::run(const ConvProblem& p, const ConvArguments& args) {
-  if (inputs_of(p) == 0) return;
-  const std::int64_t phases = input_grad_phases(p, 0) * input_grad_phases(p, 1) * input_grad_phases(p, 2);
-  for (std::int64_t i = 0; i < phases; ++i) {
-    const PhaseView phase = input_grad_phase(p, i);
-    ConvArguments at = args;
-    at.b = advanced(args.b, phase.w_offset, args.request.dtype);
-    at.out = advanced(args.out, phase.y_offset, args.request.dtype);
-    run_forward<Tile>(phase.problem, at);
-  }
-}
-
 template struct DirectDepthwise<DepthwiseTile4x4>;
 template struct DirectDepthwise<DepthwiseTile1x8>;
-template struct DirectDepthwiseInputGrad<DepthwiseTile4x4>;
-template struct DirectDepthwiseInputGrad<DepthwiseTile1x8>;
 
 }  // namespace cuconv

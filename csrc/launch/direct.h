@@ -36,12 +36,6 @@ struct DirectDepthwise {
 };
 
 template <typename Tile>
-struct DirectDepthwiseInputGrad {
-  static Suitability suits(const ConvProblem& p, const ConvRequest& request);
-  static void run(const ConvProblem& p, const ConvArguments& args);
-};
-
-template <typename Tile>
 struct DirectDepthwiseWeightGrad {
   static Suitability suits(const ConvProblem& p, const ConvRequest& request);
   static void run(const ConvProblem& p, const ConvArguments& args);

@@ -6,6 +6,7 @@
 #include "launch/fft.h"
 #include "launch/im2col.h"
 #include "launch/implicit_gemm.h"
+#include "launch/input_grad_phases.h"
 #include "launch/sm90.h"
 #include "launch/winograd.h"
 
