@@ -60,6 +60,8 @@ def most_registers(name):
     a float is split for tensor cores (and more of the smaller blocks)."""
     if "sm90" in name:
         return 168  # for one block of 384; then the warpgroups divide them among themselves
+    if "tensor_core_groups" in name:
+        return 80  # three blocks of 256 threads, which wait for their operands in turn
     if "implicit_gemm" in name:
         wide = ("<double", "complex_t", "tensor_core_kernel<float")
         return 255 if any(w in name for w in wide) else 128
@@ -145,6 +147,15 @@ def test_stages_arrive_asynchronously_16_bytes_at_a_time(code):
             assert not copies, f"{arch} {name}: {copies}, which Turing does not have"
         else:
             assert any("128" in op for op in copies), f"{arch} {name}: {copies}"
+
+
+def test_groups_of_few_channels_keep_to_wide_moves(code):
+    """Filters are turned over on the way from shared memory, results stored 16 bytes at once."""
+    for (arch, name), ops in products(code, "tensor_core_groups"):
+        turned = [op for op in ops if op.startswith("LDSM") and "MT88" in op]
+        assert turned, f"{arch} {name}: no LDSM that transposes"
+        stores = sorted(op for op in ops if op.startswith("STG"))
+        assert any("128" in op.split(".") for op in stores), f"{arch} {name}: {stores}"
 
 
 def test_products_load_vectors_where_they_can(code):

@@ -77,6 +77,7 @@ def test_variants_take_all_their_types(emulated, variant, direction):
     halves = {"float16", "bfloat16"}
     types = {
         "sm75_64x64": {"float16"},
+        "sm80_groups": halves,
         "sm80_64x64": {*halves, "float32"},
         "sm80_128x128": {*halves, "float32"},
         "sm90_128x128": {*halves, "float32"},
@@ -110,6 +111,7 @@ def test_variants_take_all_their_types(emulated, variant, direction):
         ("implicit_gemm_sm80_64x64", "float32", "ieee", 'precision="ieee" asks for exact products'),
         ("im2col_sm80_128x128", "complex64", "tf32", "tensor cores have no complex64"),
         ("implicit_gemm_sm75_64x64", "bfloat16", "ieee", "takes float16 alone"),
+        ("implicit_gemm_sm80_groups", "float32", "tf32", "float16 and bfloat16, not float32"),
         ("winograd_fused_4x4", "bfloat16", "ieee", "takes float32 alone, not bfloat16"),
         ("winograd_fused_2x2", "float64", "ieee", "float16 and bfloat16, not float64"),
         ("winograd_staged_4x4", "float16", "ieee", "float32 and float64, not float16"),

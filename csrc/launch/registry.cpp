@@ -8,6 +8,7 @@
 #include "launch/implicit_gemm.h"
 #include "launch/input_grad_phases.h"
 #include "launch/sm90.h"
+#include "launch/tensor_core_groups.h"
 #include "launch/winograd.h"
 
 namespace cuconv {
