@@ -13,6 +13,8 @@
 namespace cuconv {
 namespace {
 
+static_assert(kStageTerms % kBoxPositions == 0, "or a piece's last stage would reach into the next piece");
+
 std::int32_t narrow_size(std::int64_t size) { return static_cast<std::int32_t>(size); }
 
 // ---- by sizes ----

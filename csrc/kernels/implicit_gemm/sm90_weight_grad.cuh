@@ -102,7 +102,8 @@ CUCONV_DEVICE PieceOfTile piece_of_tile(const Sm90WeightGradProblem& p, std::int
   return tile;
 }
 
-// 64 channels of a group from `channel` on, under one tap.
+// 64 channels of a group from `channel` on, under one tap. Past the last box the first come again: nobody
+// stores their sums, but a stage wants its bytes.
 struct ChannelBox {
   std::int32_t channel;
   std::int32_t tap[kSpatial];
@@ -129,8 +130,7 @@ CUCONV_DEVICE void produce_weight_grad(const Sm90WeightGradProblem& p, const Ten
     ChannelBox of_x[Traits::kBoxesX];
     CUCONV_UNROLL
     for (int i = 0; i < Traits::kBoxesX; ++i) {
-      // Past the last box there is none to read, but a stage wants its bytes: the last once more.
-      of_x[i] = channel_box(p, tile.box + i < p.boxes ? tile.box + i : p.boxes - 1);
+      of_x[i] = channel_box(p, tile.box + i);
       of_x[i].channel += tile.group * p.channels;
       CUCONV_UNROLL
       for (int axis = 0; axis < kSpatial; ++axis) of_x[i].tap[axis] *= p.dilation[axis];
