@@ -103,6 +103,23 @@ def test_shifted_lines_cut_in_any_way_have_the_same_sums(
             assert_equal(computed(form, problem, x5, w5).reshape(want.shape), want)
 
 
+def test_forms_share_buffers_and_no_views(reference):
+    """As the parts of an input gradient do: of two with outputs of one shape, the second was
+    computed through the views, and so with the kernel, of the first."""
+    rng, scratch = np.random.default_rng(9), Scratch()
+    x = problems.integers(rng, (1, 1, 5, 2), np.dtype("f4"))
+    for w_shape, low in (((3, 1, 4, 2), 1), ((3, 1, 4, 1), 0)):
+        w, options = problems.integers(rng, w_shape, x.dtype), {"padding": ((3, 3), (low, 1))}
+        want = reference.run(cuconv.conv2d, x, w, **options)
+        assert want.shape == (1, 3, 8, 3)
+        problem, x5, w5 = canonical(x, w, options)
+        for family in ("direct", "im2col"):
+            for form in forms.forward(family, problem, LIMITS[1], False):
+                built, y = form.build(problem, scratch), np.empty(problem.y_shape, x.dtype)
+                built.compute(x5, built.prepare(w5), y, Epilogue(None, None))
+                assert_equal(y.reshape(want.shape), want)
+
+
 def test_every_form_is_exercised():
     seen = set()
     for x_shape, w_shape, options in SHAPES.values():

@@ -231,8 +231,9 @@ class Shifted:
         x: Array,
         y: Array,
     ) -> None:
-        shape = (len(x), *map(len, box))
-        lines = self.scratch.kept(shape, lambda: Lines(self.problem, self.scratch, len(x), box))
+        p = self.problem  # parts of an input gradient share the scratch, and have other kernels
+        key = (len(x), *map(len, box), p.kernel, p.stride, p.dilation)
+        lines = self.scratch.kept(key, lambda: Lines(p, self.scratch, len(x), box))
         if not is_whole(lines.patch.shape[2:], targets):
             lines.patch.fill(0)
         lines.patch[at(targets)] = x[at(sources)]
