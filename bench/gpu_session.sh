@@ -103,10 +103,9 @@ for stage in "$@"; do
         --group resnet50 --group vgg
       benchmark families 2 --seconds 0.1 --group resnet50 --group deepbench --layout NHWC --dtype float16 \
         --dtype tf32 --dtype tf32x3 --algo auto --algo implicit_gemm --algo im2col --algo direct
-      # A sweep that was cut short begins anew; one that was measured stays, even where a row of it is wrong.
-      [ -f "$results/sweep.passed" ] || [ -f "$results/sweep.failed" ] || rm -f "$results/sweep.json"
-      phase sweep 300 "$python" bench/run.py sweep --device cuda --dtype float16 --layout NHWC --seconds 0.1 \
-        --out "$results/sweep.json"
+      options=(--device cuda --dtype float16 --layout NHWC --seconds 0.1 --out "$results/sweep.json")
+      [ -f "$results/sweep.json" ] && options=(--resume "$results/sweep.json")
+      phase sweep 300 "$python" bench/run.py sweep "${options[@]}"
       ;;
     *)
       echo "no stage '$stage': 1, 2, 3" >&2

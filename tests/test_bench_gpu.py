@@ -425,7 +425,10 @@ case "$2" in
     if [ "$1" = --resume ]; then complete=true; else complete=false; fi
     printf '{\n "complete": %s\n}\n' "$complete" >"$file"
     exit "$STUB_STATUS" ;;
-  sweep) echo sweep >>"$STUB_LOG"; echo measured >"${@: -1}"; exit 1 ;;
+  sweep)
+    echo "sweep $3" >>"$STUB_LOG"
+    echo measured >>"${@: -1}"
+    exit "$STUB_SWEEP" ;;
 esac
 """
 
@@ -433,21 +436,36 @@ esac
 @pytest.mark.skipif(not SCRIPT.exists(), reason="source distributions leave out the script")
 @pytest.mark.parametrize("status", [1, 2])
 def test_the_script_goes_on_with_records_that_have_a_wrong_row(tmp_path, status):
-    """And neither with what an error has ended, nor does it delete a sweep that was measured."""
-    stub, log = tmp_path / "python", tmp_path / "log"
-    stub.write_text(STUB)
-    stub.chmod(0o755)
-    how = {"PYTHON": str(stub), "STUB_LOG": str(log), "STUB_STATUS": str(status)}
-    how |= {"CUCONV_COMMIT": "0" * 40, "PATH": os.environ["PATH"]}
-    command, results = ["bash", str(SCRIPT), str(tmp_path / "r"), "3"], tmp_path / "r"
-    for _ in range(2):
-        subprocess.run(command, env=how, check=False, capture_output=True)
-    lines = log.read_text().splitlines()
-    assert lines.count("sweep") == 1
+    """And neither with what an error has ended, nor does it measure a sweep again."""
+    results = tmp_path / "r"
+    lines = two_sessions(tmp_path, STUB_STATUS=status, STUB_SWEEP=1)
+    assert [line for line in lines if line.startswith("sweep")] == ["sweep --device"]
     assert (results / "sweep.json").read_text() == "measured\n"
     assert lines.count(f"{results}/first.json --device") == 1
     assert lines.count(f"{results}/first.json --resume") == (status == 1)
     assert (results / "first.failed").read_text() == f"first: exit status {status}\n"
+
+
+@pytest.mark.skipif(not SCRIPT.exists(), reason="source distributions leave out the script")
+def test_the_script_goes_on_with_a_sweep_that_was_cut_short(tmp_path):
+    lines = two_sessions(tmp_path, STUB_STATUS=0, STUB_SWEEP=130, SESSION_SECONDS=200)
+    swept = [line for line in lines if line.startswith("sweep")]
+    assert swept == ["sweep --device", "sweep --resume"]
+    assert (tmp_path / "r" / "sweep.json").read_text() == "measured\n" * 2
+    assert not (tmp_path / "r" / "sweep.failed").exists()
+
+
+def two_sessions(folder, **environment):
+    """What the script calls in the third stage, twice, with results in folder / "r"."""
+    stub, log = folder / "python", folder / "log"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    how = {"PYTHON": str(stub), "STUB_LOG": str(log), "PATH": os.environ["PATH"]}
+    how |= {"CUCONV_COMMIT": "0" * 40} | {k: str(v) for k, v in environment.items()}
+    command = ["bash", str(SCRIPT), str(folder / "r"), "3"]
+    for _ in range(2):
+        subprocess.run(command, env=how, check=False, capture_output=True)
+    return log.read_text().splitlines()
 
 
 def test_every_fact_of_the_clocks_has_a_name():
