@@ -346,6 +346,11 @@ def test_refusals_say_why(emulated):
         pytest.raises(cuconv.UnsupportedError, match=r"100.* residues of the stride.* 64"),
     ):
         cuconv.conv2d_input_grad(g, w, (1, 1, 12, 12), stride=10)
+    with (
+        forced(emulated, "direct_depthwise_4x4"),
+        pytest.raises(cuconv.UnsupportedError, match=r"taps reach over more than 2\^30 positions"),
+    ):
+        cuconv.conv2d_weight_grad(g, x[..., :2, :2], (1, 1, 1, 1), stride=2**30)
 
 
 # ---- bytes, counted ----

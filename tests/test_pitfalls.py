@@ -388,7 +388,9 @@ def test_indices_in_records(backend, reference):
 
 
 @pytest.mark.parametrize(
-    ("stride", "high", "want"), [(2**59, 2**60, [5, 0, 0]), (2**60, 2**60 + 5, [5, 0])], ids=str
+    ("stride", "high", "want"),
+    [(2**59, 2**60, [5, 0, 0]), (2**60, 2**60 + 5, [5, 0]), (2**61, 2**61, [5, 0])],
+    ids=str,
 )
 def test_steps_that_leave_63_bits(backend, stride, high, want):
     """Few outputs, whose tile would reach far beyond the last."""

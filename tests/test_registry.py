@@ -189,6 +189,38 @@ def test_variant_is_right_on_integers(emulated, reference, variant, direction, d
     assert ran >= 3, f"{variant}, {direction} did {ran} problems: it was hardly tested"
 
 
+TAKES_ALL = {"direct_naive", "direct_gather", "direct_reduce"}  # what is legal, a direction each
+
+
+@pytest.mark.parametrize("direction", FUNCTIONS)
+@pytest.mark.parametrize("option", ["stride", "dilation"])
+@pytest.mark.parametrize(("far", "step"), [(2**61, 1), (2**62, 2)], ids=["address", "offset"])
+def test_no_variant_forms_what_leaves_64_bits(emulated, reference, option, direction, far, step):
+    """One output, or one tap, meets the image; the others lie so far off that their address, or
+    its offset from the first element, would overflow: which the race flavour traps."""
+    rng = np.random.default_rng(0)
+
+    def spread(n, c, size):
+        return problems.integers(rng, (n, c, size * step), np.dtype("f4"))[..., ::step]
+
+    x, w = spread(1, 1, 3), spread(1, 1, 2)
+    options = {option: far, "padding": [(0, far)]}
+    g = spread(*reference.run(cuconv.conv1d, x, w, **options).shape)
+    operands = {"forward": (x, w), "input_grad": (g, w, x.shape), "weight_grad": (g, x, w.shape)}
+    function = getattr(cuconv, FUNCTIONS[direction].format(1))
+    want = reference.run(function, *operands[direction], **options)
+    ran = set()
+    for variant in (name for name, of in VARIANTS if of == direction):
+        with cuconv.use_backend("emulated", flavour="race", variant=variant):
+            try:
+                got = function(*operands[direction], **options)
+            except cuconv.UnsupportedError:
+                continue
+        assert_equal(got, want)
+        ran.add(variant)
+    assert ran & TAKES_ALL
+
+
 def test_an_unknown_variant_is_refused(emulated):
     x = np.ones((1, 1, 4, 4), "f4")
     with (

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "kernels/direct/depthwise_weight_grad.cuh"
@@ -7,6 +8,7 @@
 #include "launch/direct.h"
 #include "launch/dispatch.h"
 #include "launch/grid.h"
+#include "launch/tiles.h"
 #include "tuning/depthwise_tiles.h"
 
 namespace cuconv {
@@ -50,13 +52,25 @@ std::int64_t workspace_of(const ConvProblem& p, DType dtype, std::int64_t pieces
   return pieces > 1 ? pieces * weights_of(p) * accumulator_bytes(dtype) : 0;
 }
 
+// A thread forms the addresses of all positions under its taps, those in the padding too, and goes on to the
+// taps and the output after the last.
+template <typename Tile>
+bool reaches_too_far(const ConvProblem& p) {
+  constexpr double kMostReach = std::int64_t{1} << 30;
+  for (const int axis : {1, 2}) {
+    const double taps = padded(p.filter[axis], axis == 1 ? Tile::kRows : Tile::kCols);
+    const double reach = double(p.out[axis]) * double(p.stride[axis]) + taps * double(p.dilation[axis]) +
+                         std::abs(double(p.pad[axis]));
+    if (reach > kMostReach) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 template <typename Tile>
 Suitability DirectDepthwiseWeightGrad<Tile>::suits(const ConvProblem& p, const ConvRequest& request) {
-  const auto padded = [](std::int64_t size, std::int64_t tile) {
-    return double(ceil_div(size, tile) * tile);
-  };
+  if (reaches_too_far<Tile>(p)) return {"its taps reach over more than 2^30 positions along an axis", 0, 0};
   const double work = double(p.groups) * double(p.k) * double(p.c) * double(p.filter[0]) *
                       padded(p.filter[1], Tile::kRows) * padded(p.filter[2], Tile::kCols) *
                       double(volume(p.out));

@@ -6,6 +6,7 @@
 #include "launch/direct.h"
 #include "launch/dispatch.h"
 #include "launch/grid.h"
+#include "launch/tiles.h"
 
 namespace cuconv {
 namespace {
@@ -57,9 +58,6 @@ Suitability DirectTiled<Tile>::suits(const ConvProblem& p, const ConvRequest& re
                 " KiB of shared memory, the limit is " + std::to_string(kDirectSharedLimit / 1024) + " KiB",
             0, 0};
   }
-  const auto padded = [](std::int64_t size, std::int64_t tile) {
-    return double(ceil_div(size, tile) * tile);
-  };
   const double computed = double(p.groups) * padded(p.k, Tile::kFilters) * double(p.out[0]) *
                           padded(p.out[1], Tile::kTileP) * padded(p.out[2], Tile::kTileQ);
   return {"", 0, {kDirectTiledCost * computed * double(p.c) * double(volume(p.filter))}};

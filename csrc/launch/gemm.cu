@@ -5,6 +5,7 @@
 #include "launch/dispatch.h"
 #include "launch/gemm.h"
 #include "launch/grid.h"
+#include "launch/tiles.h"
 
 namespace cuconv {
 namespace {
@@ -19,8 +20,6 @@ constexpr std::int64_t kMostSplits = 64;
 constexpr std::int64_t kSmallImage = 64;
 constexpr std::int64_t kMostForwardSplits = 4;
 
-double padded(std::int64_t size, int tile) { return double(ceil_div(size, tile)) * tile; }
-
 }  // namespace
 
 std::int64_t blocks_of(const GatherProblem& g, const TileShape& tile) {
@@ -29,7 +28,6 @@ std::int64_t blocks_of(const GatherProblem& g, const TileShape& tile) {
 }
 
 std::string refuse_blocks(const GatherProblem& g, const TileShape& tile) {
-  constexpr std::int64_t kMostGrid = (std::int64_t{1} << 31) - 1;
   const double blocks = double(ceil_div(g.row_end, tile.block_m)) *
                         double(ceil_div(g.filters, tile.block_n)) * double(g.groups) * double(kMostSplits);
   if (blocks <= double(kMostGrid)) return "";

@@ -7,6 +7,7 @@
 #include "launch/gather.h"
 #include "launch/grouped.h"
 #include "launch/mainloops.h"
+#include "launch/product.h"
 
 namespace cuconv {
 namespace {
@@ -20,14 +21,12 @@ bool pooled(const GroupedConv& conv) {
                      [](std::int64_t size) { return size > 1; });
 }
 
-ConvRequest request_of(DType dtype) { return {dtype, Precision::kIeee, 0}; }
-
 // Types of 16 bits go to tensor cores alone: where there are none the convolutions run one after the other.
 bool on_tensor_cores(DType dtype) { return size_of(dtype) == 2; }
 
 TileShape tile_of(DType dtype) {
-  return on_tensor_cores(dtype) ? TensorCoreLoop::shape(request_of(dtype))
-                                : SimtLoop::shape(request_of(dtype));
+  return on_tensor_cores(dtype) ? TensorCoreLoop::shape(product_request(dtype))
+                                : SimtLoop::shape(product_request(dtype));
 }
 
 bool is_empty(const GroupedConv& conv) { return outputs_of(conv.problem) == 0; }
@@ -119,7 +118,7 @@ std::string refuse_grouped(const std::vector<GroupedConv>& convs, DType dtype) {
   if (convs.empty() || convs.size() > kMostGrouped) {
     return "a launch is of " + std::to_string(kMostGrouped) + " convolutions at the most";
   }
-  const ConvRequest request = request_of(dtype);
+  const ConvRequest request = product_request(dtype);
   const std::string refused =
       on_tensor_cores(dtype) ? TensorCoreLoop::refuse(request) : SimtLoop::refuse(request);
   if (!refused.empty()) return refused;

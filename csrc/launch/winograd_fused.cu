@@ -5,6 +5,7 @@
 #include "kernels/winograd/fused.cuh"
 #include "launch/dispatch.h"
 #include "launch/gemm.h"
+#include "launch/tiles.h"
 #include "launch/winograd.h"
 #include "launch/winograd_common.h"
 
@@ -21,10 +22,7 @@ bool is_fused(DType dtype) {
          (Tile::kOutputs == 2 && (dtype == DType::kFloat16 || dtype == DType::kBfloat16));
 }
 
-double padded(std::int64_t size, int tile) { return double(ceil_div(size, tile)) * tile; }
-
 // Of an image alone, in a grid; several images share blocks.
-constexpr std::int64_t kMostGrid = (std::int64_t{1} << 31) - 1;
 template <typename Tile>
 double blocks_of_image(const ConvProblem& p) {
   return double(ceil_div(tiles_of_image(p, Tile::kOutputs), Tile::kTiles)) * double(p.groups) *

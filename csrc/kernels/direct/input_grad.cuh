@@ -31,9 +31,10 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kDirectThreads)
   for (std::int64_t i = first_item(); i < count; i += item_step()) {
     const auto [n, group, c, in, hits] = hit_element(p, step, i, p.c);
 
-    // From hit to hit along the columns, in memory.
-    const std::int64_t y_step = -step.out[2] * p.y_stride[5];
-    const std::int64_t w_step = step.tap[2] * p.w_stride[5];
+    // From hit to hit along the columns, in memory; where there are not two, a step can be anything.
+    const bool steps = hits[2].count > 1;
+    const std::int64_t y_step = steps ? -step.out[2] * p.y_stride[5] : 0;
+    const std::int64_t w_step = steps ? step.tap[2] * p.w_stride[5] : 0;
     const T* images = gy + n * p.y_stride[0] + group * p.y_stride[1] + hits[2].out * p.y_stride[5];
     const T* filters = w + group * p.w_stride[0] + c * p.w_stride[2] + hits[2].tap * p.w_stride[5];
 

@@ -39,12 +39,13 @@ CUCONV_GLOBAL void CUCONV_LAUNCH_BOUNDS(kDirectThreads)
     const std::int64_t group = take_last(rest, p.groups);
     const std::int64_t n = rest;
 
-    // From tap to tap along the columns, in memory.
-    const std::int64_t x_step = p.dilation[2] * p.x_stride[5];
-    const T* images = x + n * p.x_stride[0] + group * p.x_stride[1] +
-                      (taps[2].start + taps[2].first * p.dilation[2]) * p.x_stride[5];
-    const T* filters = w + group * p.w_stride[0] + k * p.w_stride[1] + taps[2].first * p.w_stride[5];
+    // From tap to tap along the columns, in memory. Of what reads padding alone no address may be formed:
+    // its position can be anything up to 2^63.
     const std::int64_t columns = taps[2].last - taps[2].first;
+    const std::int64_t column = columns > 0 ? taps[2].start + taps[2].first * p.dilation[2] : 0;
+    const std::int64_t x_step = columns > 1 ? p.dilation[2] * p.x_stride[5] : 0;
+    const T* images = x + n * p.x_stride[0] + group * p.x_stride[1] + column * p.x_stride[5];
+    const T* filters = w + group * p.w_stride[0] + k * p.w_stride[1] + taps[2].first * p.w_stride[5];
 
     Acc sum{};
     for (std::int64_t c = 0; c < p.c; ++c) {
