@@ -64,6 +64,17 @@ def test_right_results_of_other_dtypes_pass(kind, direction):
     check.errors(result, peer=False)
 
 
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32"])
+def test_operands_of_the_same_shape_are_not_the_same(kind):
+    """As of a weight gradient with as many filters as channels: its sums of squares came to so
+    much more than the others that the rounding of a right result was too large."""
+    layer = Layer(1, 128, 28, 28, 128, 3, 3, padding=(1, 1))
+    case = replace(conv_case("g", "c", layer), kind=kind, direction="weight_grad")
+    check, result, buffers = ready(case)
+    assert not np.array_equal(buffers.first[0], buffers.second[0])
+    check.errors(result, peer=False)
+
+
 @pytest.mark.parametrize(("name", "direction"), CASES)
 def test_one_wrong_element_anywhere_is_found(monkeypatch, name, direction):
     """By the projection alone: only the first and the last element are computed one by one."""

@@ -33,8 +33,11 @@ class Device(Protocol):
 
     def open(self) -> AbstractContextManager[None]: ...
 
-    def uniform(self, shape: Sequence[int], count: int, dtype: np.dtype) -> list[Any]:
-        """So many arrays in [-1, 1], apart from each other, each at a multiple of 256 bytes."""
+    def uniform(
+        self, shape: Sequence[int], count: int, dtype: np.dtype, which: int = 0
+    ) -> list[Any]:
+        """So many arrays in [-1, 1], apart from each other, each at a multiple of 256 bytes. The
+        same numbers in every call for that shape and `which`, 0 or 1."""
         ...
 
     def to_host(self, array: Any) -> np.ndarray: ...
@@ -68,10 +71,12 @@ class Device(Protocol):
     def facts(self) -> dict[str, Any]: ...
 
 
-def uniform(xp: Any, shape: Sequence[int], count: int, dtype: np.dtype) -> list[Any]:
+def uniform(
+    xp: Any, shape: Sequence[int], count: int, dtype: np.dtype, which: int = 0
+) -> list[Any]:
     size = math.prod(shape)
     step = -(-size // 128) * 128
-    flat = xp.random.default_rng(size).random(count * step, dtype=np.float32)
+    flat = xp.random.default_rng(2 * size + which).random(count * step, dtype=np.float32)
     flat *= 2
     flat -= 1
     flat = flat.astype(dtype, copy=False)
@@ -114,8 +119,10 @@ class CpuDevice:
                 stack.enter_context(threadpoolctl.threadpool_limits(self.threads))
             yield
 
-    def uniform(self, shape: Sequence[int], count: int, dtype: np.dtype) -> list[Any]:
-        return uniform(np, shape, count, dtype)
+    def uniform(
+        self, shape: Sequence[int], count: int, dtype: np.dtype, which: int = 0
+    ) -> list[Any]:
+        return uniform(np, shape, count, dtype, which)
 
     def to_host(self, array: Any) -> np.ndarray:
         return np.asarray(array)

@@ -50,8 +50,10 @@ class CudaDevice:
         with self.stream:
             yield
 
-    def uniform(self, shape: Sequence[int], count: int, dtype: np.dtype) -> list[Any]:
-        return uniform(self.cupy, shape, count, dtype)
+    def uniform(
+        self, shape: Sequence[int], count: int, dtype: np.dtype, which: int = 0
+    ) -> list[Any]:
+        return uniform(self.cupy, shape, count, dtype, which)
 
     def to_host(self, array: Any) -> np.ndarray:
         return np.asarray(self.cupy.asnumpy(array))

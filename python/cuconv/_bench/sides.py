@@ -59,8 +59,8 @@ def make_buffers(case: Case, device: Device, cold: bool) -> Buffers:
     make = device.uniform
     second: list[Any] = [None] * count
     if b:
-        shape = in_layout(b, case.layout)
-        second = make(shape, count, case.dtype) if rotates_second else make(shape, 1, case.dtype)
+        # Other numbers than the first's: the products of equal ones would not be random.
+        second = make(in_layout(b, case.layout), count if rotates_second else 1, case.dtype, 1)
         second = second if rotates_second else second * count
     outs = make(in_layout(out, case.layout), count, case.dtype) if has_outs else []
     first = make(in_layout(a, case.layout), count, case.dtype)
