@@ -47,8 +47,8 @@ struct FftPlan {
 // Why it cannot, or "" and the plan.
 std::string plan_fft(Direction direction, const ConvProblem& p, const ConvRequest& request, FftPlan& plan);
 
-// Of a line of 2^log_length. Made when the module is loaded: a table takes the host 5 us, of float64 18 (on one
-// core, Zen 3), longer than the launch that wants it.
+// Of a line of 2^log_length. Made when the module is loaded: a table takes the host 5 us, of float64 18 (on
+// one core, Zen 3), longer than the launch that wants it.
 template <typename Real>
 const FftRoots<Real>& kept_fft_roots(int log_length);
 
