@@ -7,8 +7,6 @@ import pytest
 
 import compiled_code
 
-pytestmark = pytest.mark.xdist_group("compiled_code")  # one disassembly, not one a worker
-
 
 @pytest.fixture(scope="module")
 def module():

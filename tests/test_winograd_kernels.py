@@ -99,7 +99,6 @@ def lines(tmp_path_factory):
     return found
 
 
-@pytest.mark.xdist_group("winograd_lines")  # one compilation, not one a worker
 @pytest.mark.parametrize("m", [2, 4])
 def test_matrices_are_the_correlation_in_exact_fractions(lines, m):
     """Output i is the sum of input i + j times tap j: A^T[(G g) * (B^T d)] for all unit vectors."""
@@ -110,7 +109,6 @@ def test_matrices_are_the_correlation_in_exact_fractions(lines, m):
         assert got == (n == i + j), (i, j, n)
 
 
-@pytest.mark.xdist_group("winograd_lines")  # one compilation, not one a worker
 @pytest.mark.parametrize("m", [2, 4])
 def test_matrices_are_those_of_the_cpu(lines, m):
     """One bound serves both: the same points, and each scaled alike."""
