@@ -67,6 +67,19 @@ def test_rates_are_measured_once_and_kept(monkeypatch):
     cost.rates.cache_clear()
 
 
+def test_a_file_that_lacks_a_rate_is_replaced():
+    cost.rates.cache_clear()
+    cost.rates()
+    file = cost.rates_file()
+    kept = json.loads(file.read_text())
+    del kept["term"]
+    file.write_text(json.dumps(kept))
+    cost.rates.cache_clear()
+    found = cost.rates()
+    assert json.loads(file.read_text())["term"] == found.term
+    cost.rates.cache_clear()
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"flop": 1}', '{"flop": "x"}', '{"a": 1e-9}'])
 def test_a_damaged_file_is_replaced(content):
     cost.rates.cache_clear()

@@ -279,11 +279,13 @@ std::int64_t product_count(Direction direction, const ConvProblem& p) {
 }
 
 std::string refuse_products(Direction direction, const ConvProblem& p) {
-  constexpr std::int64_t kMostProducts = 64;
-  const std::int64_t products = product_count(direction, p);
+  constexpr double kMostProducts = 64;
+  if (direction != Direction::kInputGrad) return "";
+  double products = 1;  // more than 63 bits, perhaps
+  for (int axis = 0; axis < kSpatial; ++axis) products *= double(input_grad_phases(p, axis));
   if (products <= kMostProducts) return "";
-  return "a product for each of " + std::to_string(products) + " residues of the stride, and it takes " +
-         std::to_string(kMostProducts) + " at the most";
+  return "a product for each of " + std::to_string(std::llround(std::min(products, 9e18))) +
+         " residues of the stride, and it takes " + std::to_string(int(kMostProducts)) + " at the most";
 }
 
 Product product_of(Direction direction, const ConvProblem& p, std::int64_t index) {

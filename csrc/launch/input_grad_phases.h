@@ -2,8 +2,6 @@
 // of its own (launch/gather.h), so that nothing is multiplied by the zeros between strided outputs.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <string>
 
@@ -17,18 +15,11 @@ namespace cuconv {
 // Forward answers without workspace, and launches nothing where there are no outputs.
 template <typename Forward>
 struct InputGradPhases {
-  static constexpr std::int64_t kMostPhases = 64;
-
   static Suitability suits(const ConvProblem& p, const ConvRequest& request) {
-    const double phases =
-        double(input_grad_phases(p, 0)) * double(input_grad_phases(p, 1)) * double(input_grad_phases(p, 2));
-    if (phases > kMostPhases) {
-      return {"a launch for each of " + std::to_string(std::llround(std::min(phases, 9e18))) +
-                  " residues of the stride, and it takes " + std::to_string(kMostPhases) + " at the most",
-              0, 0};
-    }
-    Work work = {0, Unit::kCudaCores, 0, phases};
-    for (std::int64_t i = 0; i < static_cast<std::int64_t>(phases); ++i) {
+    if (const std::string why = refuse_products(Direction::kInputGrad, p); !why.empty()) return {why};
+    const std::int64_t phases = product_count(Direction::kInputGrad, p);
+    Work work = {0, Unit::kCudaCores, 0, double(phases)};
+    for (std::int64_t i = 0; i < phases; ++i) {
       const Suitability one = Forward::suits(input_grad_phase(p, i).problem, request);
       if (!one.refusal.empty()) return one;
       work.multiply_adds += one.work.multiply_adds;

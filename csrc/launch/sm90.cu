@@ -11,6 +11,7 @@
 #include "launch/mainloops.h"
 #include "launch/sm90.h"
 #include "launch/tensor_map.h"
+#include "launch/tiles.h"
 #include "launch/tma_operands.h"
 
 namespace cuconv {
@@ -94,7 +95,6 @@ std::string refuse(const ConvProblem& problem, const ConvRequest& request) {
 template <typename Tile>
 double multiply_adds_of(const ConvProblem& p, DType dtype) {
   constexpr int kBatch = 8;  // of nobody in particular, as in gemm_work: rows of several images share tiles
-  const auto padded = [](std::int64_t size, int tile) { return double(ceil_div(size, tile)) * tile; };
   const double rows = padded(volume(p.out) * kBatch, Tile::kBlockM) / kBatch;
   const double terms = double(volume(p.filter)) * padded(p.c, kLineElements(dtype));
   return Tile::kCost * double(p.groups) * rows * padded(p.k, Tile::kBlockN) * terms;

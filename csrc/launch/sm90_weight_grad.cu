@@ -8,6 +8,7 @@
 #include "launch/gemm.h"
 #include "launch/implicit_gemm.h"
 #include "launch/sm90.h"
+#include "launch/tiles.h"
 #include "launch/tma_operands.h"
 
 namespace cuconv {
@@ -74,8 +75,9 @@ double tiles_of(const ConvProblem& p) {
 // Of one image, as of the other families.
 template <typename Tile>
 Work work_of(const ConvProblem& p) {
-  const double positions = double(ceil_div(volume(p.out), kBoxPositions)) * kBoxPositions;
-  return {Tile::kCost * tiles_of<Tile>(p) * Tile::kBlockM * Tile::kBlockN * positions, Unit::kTensorCores};
+  return {
+      Tile::kCost * tiles_of<Tile>(p) * Tile::kBlockM * Tile::kBlockN * padded(volume(p.out), kBoxPositions),
+      Unit::kTensorCores};
 }
 
 // ---- by addresses and strides ----

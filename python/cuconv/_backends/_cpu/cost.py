@@ -13,7 +13,7 @@ import operator
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
@@ -103,10 +103,11 @@ def rates() -> Rates:
     """From the file, else measured and written there; a file that cannot be used is replaced."""
     file = rates_file()
     try:
-        found = Rates(**{name: float(v) for name, v in read_json(file).items()})
+        kept = read_json(file)  # whole, or of a version that measured less
+        found = Rates(*(float(kept[field.name]) for field in fields(Rates)))
         if all(0 < v < 1 for v in asdict(found).values()):
             return found
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     found = measure()
     with contextlib.suppress(OSError):  # then the next process measures again
